@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"holdfast"
+)
+
+// DID is a DID and all that is needed to publish and change it.
+type DID struct {
+	DID      string
+	Method   string // "webvh"
+	Log      string // the method's log of changes (did.jsonl); empty where the method has none
+	Document string // the current DID document, JSON
+	Created  time.Time
+	Updated  time.Time
+	Version  int64 // 0 before it is put the first time, one more at every change
+	Keys     []DIDKey
+}
+
+// DIDKey says what a key does for a DID.
+type DIDKey struct {
+	KeyID    ID
+	Role     string // "control", "next", "authentication"
+	Fragment string // of the verification method in the document, without '#'; empty when it is not in there
+}
+
+const (
+	didColumns = `did, method, log, document, created, updated, version`
+
+	queryDID      = `SELECT ` + didColumns + ` FROM dids WHERE did = ?`
+	queryDIDs     = `SELECT ` + didColumns + ` FROM dids WHERE did > ? ORDER BY did LIMIT ?`
+	queryDIDKeys  = `SELECT key_id, role, fragment FROM did_keys WHERE did = ? ORDER BY rowid`
+	queryKeyDIDs  = `SELECT DISTINCT did FROM did_keys WHERE key_id = ? ORDER BY did`
+	insertDID     = `INSERT INTO dids (` + didColumns + `) VALUES (?,?,?,?,?,?,1)`
+	updateDID     = `UPDATE dids SET method = ?, log = ?, document = ?, updated = ?, version = version + 1 WHERE did = ? AND version = ?`
+	deleteDIDKeys = `DELETE FROM did_keys WHERE did = ?`
+	insertDIDKey  = `INSERT INTO did_keys (did, key_id, role, fragment) VALUES (?,?,?,?)`
+)
+
+// PutDID adds d when d.Version is 0 and changes the stored one otherwise, its keys included. It returns ErrExists when a
+// new one is there already, ErrState when the stored one no longer has d.Version: read it again and decide anew. Created
+// is written the first time only.
+func (s *Store) PutDID(ctx context.Context, d DID) error {
+	return s.writer.do(ctx, "store DID", func(t *transaction) error {
+		if err := putDID(t, d); err != nil {
+			return err
+		}
+		if err := t.exec(deleteDIDKeys, d.DID); err != nil {
+			return err
+		}
+		for _, k := range d.Keys {
+			if err := t.exec(insertDIDKey, d.DID, k.KeyID[:], k.Role, k.Fragment); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func putDID(t *transaction, d DID) error {
+	if d.Version == 0 {
+		err := t.exec(insertDID, d.DID, d.Method, d.Log, d.Document, d.Created.UnixNano(), d.Updated.UnixNano())
+		if isUnique(err, "dids.did") {
+			return holdfast.Errorf(holdfast.ErrExists, "store DID", "%s is stored already", d.DID)
+		}
+		return err
+	}
+	n, err := t.changed(updateDID, d.Method, d.Log, d.Document, d.Updated.UnixNano(), d.DID, d.Version)
+	if err == nil && n == 0 {
+		return holdfast.Errorf(holdfast.ErrState, "store DID", "%s was changed by somebody else meanwhile, or is not stored: read it again", d.DID)
+	}
+	return err
+}
+
+// DID returns what is stored of a DID, ErrNotFound if nothing is.
+func (s *Store) DID(ctx context.Context, did string) (DID, error) {
+	var d DID
+	err := s.query(ctx, "read DID", queryDID, func(rows *sql.Rows) (err error) {
+		d, err = scanDID(rows)
+		return err
+	}, did)
+	if err == nil && d.DID == "" {
+		err = holdfast.Errorf(holdfast.ErrNotFound, "", "%s is not one of the DIDs held here", did)
+	}
+	if err == nil {
+		d.Keys, err = s.didKeys(ctx, did)
+	}
+	if err != nil {
+		return DID{}, err
+	}
+	return d, nil
+}
+
+// DIDs returns up to limit DIDs in order, those after the DID after. Their Keys are nil; [Store.DID] reads them.
+func (s *Store) DIDs(ctx context.Context, after string, limit int) ([]DID, error) {
+	var dids []DID
+	err := s.query(ctx, "list DIDs", queryDIDs, func(rows *sql.Rows) error {
+		d, err := scanDID(rows)
+		dids = append(dids, d)
+		return err
+	}, after, limit)
+	return dids, err
+}
+
+// DIDsOfKey returns the DIDs that a key does something for.
+func (s *Store) DIDsOfKey(ctx context.Context, id ID) ([]string, error) {
+	var dids []string
+	err := s.query(ctx, "list DIDs", queryKeyDIDs, func(rows *sql.Rows) error {
+		var did string
+		err := rows.Scan(&did)
+		dids = append(dids, did)
+		return err
+	}, id[:])
+	return dids, err
+}
+
+func (s *Store) didKeys(ctx context.Context, did string) ([]DIDKey, error) {
+	var keys []DIDKey
+	err := s.query(ctx, "read DID", queryDIDKeys, func(rows *sql.Rows) error {
+		var k DIDKey
+		var id []byte
+		err := rows.Scan(&id, &k.Role, &k.Fragment)
+		copy(k.KeyID[:], id)
+		keys = append(keys, k)
+		return err
+	}, did)
+	return keys, err
+}
+
+func scanDID(rows *sql.Rows) (DID, error) {
+	var d DID
+	var created, updated int64
+	err := rows.Scan(&d.DID, &d.Method, &d.Log, &d.Document, &created, &updated, &d.Version)
+	d.Created, d.Updated = time.Unix(0, created).UTC(), time.Unix(0, updated).UTC()
+	return d, err
+}
