@@ -20,7 +20,8 @@ import (
 //
 // The methods are not for concurrent use.
 type TPM struct {
-	// SocketPath takes TPM commands: "unix:" + SocketPath is its device for package tpm.
+	// SocketPath takes TPM commands: "unix:" + SocketPath is its device for package tpm, and "swtpm:path=" + SocketPath
+	// its TCTI for tpm2-tools.
 	SocketPath string
 
 	// ControlPath takes swtpm's control commands (swtpm_ioctl --unix).
@@ -59,7 +60,7 @@ func StartTPM(ctx context.Context, dir string) (*TPM, error) {
 	}
 	t := &TPM{
 		SocketPath:  filepath.Join(stateDir, "tpm.sock"),
-		ControlPath: filepath.Join(stateDir, "ctl.sock"),
+		ControlPath: filepath.Join(stateDir, "tpm.sock.ctrl"), // where tpm2-tools look for it
 		CARoot:      root,
 		stateDir:    stateDir,
 	}
