@@ -173,7 +173,7 @@ func (s *suite) plan(t *testing.T) {
 	if !ok {
 		t.Fatal("a Planner that is no Destroyer leaves half-made keys behind")
 	}
-	spec, ref, err := p.Plan(t.Context(), holdfast.KeySpec{Label: "planned", Algorithm: s.Resident[0], Residence: holdfast.Resident})
+	spec, ref, err := p.Plan(t.Context(), holdfast.KeySpec{Label: s.label("planned"), Algorithm: s.Resident[0], Residence: holdfast.Resident})
 	if err != nil {
 		t.Fatalf("plan: %v", err)
 	}
@@ -201,8 +201,8 @@ func (s *suite) blob(t *testing.T) {
 	if !ok || len(s.Wrapped) == 0 {
 		return
 	}
-	k := s.generate(t, b, holdfast.KeySpec{Label: "blob", Algorithm: s.Wrapped[0], Residence: holdfast.Wrapped})
-	blob := blobOf(t, k, holdfast.Wrapped)
+	k := s.generate(t, b, holdfast.KeySpec{Label: s.label("blob"), Algorithm: s.Wrapped[0], Residence: holdfast.Wrapped})
+	blob := s.blobOf(t, k, holdfast.Wrapped)
 	check := func(edited []byte, what string) {
 		t.Helper()
 		got, err := l.Load(t.Context(), edited)
@@ -269,8 +269,8 @@ func (s *suite) concurrent(t *testing.T) {
 		t.Fatal("no signature algorithm")
 	}
 	keys := []holdfast.Key{
-		s.generate(t, b, holdfast.KeySpec{Label: "one", Algorithm: a, Residence: r}),
-		s.generate(t, b, holdfast.KeySpec{Label: "two", Algorithm: a, Residence: r}),
+		s.generate(t, b, holdfast.KeySpec{Label: s.label("one"), Algorithm: a, Residence: r}),
+		s.generate(t, b, holdfast.KeySpec{Label: s.label("two"), Algorithm: a, Residence: r}),
 	}
 	var wg sync.WaitGroup
 	for i := range 16 {
@@ -294,13 +294,13 @@ func (s *suite) concurrent(t *testing.T) {
 func (s *suite) canceled(t *testing.T) {
 	b := s.open(t)
 	a, r, _ := s.first(holdfast.UseSign)
-	k := s.generate(t, b, holdfast.KeySpec{Label: "canceled", Algorithm: a, Residence: r})
+	k := s.generate(t, b, holdfast.KeySpec{Label: s.label("canceled"), Algorithm: a, Residence: r})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := k.Sign(ctx, a.Digest(nil), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("sign under an ended context: %v", err)
 	}
-	if _, err := b.Generate(ctx, holdfast.KeySpec{Label: "never", Algorithm: a, Residence: r}); !errors.Is(err, context.Canceled) {
+	if _, err := b.Generate(ctx, holdfast.KeySpec{Label: s.label("never"), Algorithm: a, Residence: r}); !errors.Is(err, context.Canceled) {
 		t.Errorf("generate under an ended context: %v", err)
 	}
 }
@@ -308,7 +308,7 @@ func (s *suite) canceled(t *testing.T) {
 func (s *suite) closed(t *testing.T) {
 	b := s.Open(t)
 	a, r, _ := s.first(holdfast.UseSign)
-	k, err := b.Generate(t.Context(), holdfast.KeySpec{Label: "closed", Algorithm: a, Residence: r})
+	k, err := b.Generate(t.Context(), holdfast.KeySpec{Label: s.label("closed"), Algorithm: a, Residence: r})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func (s *suite) closed(t *testing.T) {
 	}
 	_, err = k.Sign(t.Context(), a.Digest(nil), nil)
 	wantCode(t, err, holdfast.ErrUnavailable, "signing on a closed backend")
-	_, err = b.Generate(t.Context(), holdfast.KeySpec{Label: "closed", Algorithm: a, Residence: r})
+	_, err = b.Generate(t.Context(), holdfast.KeySpec{Label: s.label("closed"), Algorithm: a, Residence: r})
 	wantCode(t, err, holdfast.ErrUnavailable, "generating on a closed backend")
 	again := s.open(t)
 	s.destroyLater(t, again, k.Ref(), r)

@@ -8,6 +8,8 @@ package keytest
 import (
 	"maps"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"holdfast"
@@ -53,7 +55,13 @@ const (
 // suite is one run.
 type suite struct {
 	Config
-	table *recorder
+	table  *recorder
+	labels atomic.Int64
+}
+
+// label returns a label that no other key of this run has: a daemon's client needs unique ones.
+func (s *suite) label(what string) string {
+	return "conformance " + what + " " + strconv.FormatInt(s.labels.Add(1), 10)
 }
 
 // Run runs the whole suite.
