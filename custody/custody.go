@@ -29,9 +29,15 @@ type BackendConfig struct {
 	// Kind is the kind of backend, shown while it cannot be opened: "pkcs11", "tpm2" or "piv".
 	Kind string
 
-	// Open opens the device. It is called again, with growing pauses, until it succeeds; after ErrAuth or ErrLocked only
-	// when a person asks with [Service.UnlockBackend]. It is never called twice at a time, nor after it succeeded.
+	// Open opens the device. It is called again when the backend is used, with growing pauses, until it succeeds; after
+	// ErrAuth or ErrLocked only when a person asks with [Service.UnlockBackend]. It is never called twice at a time, nor
+	// after it succeeded. ctx ends when the service is closed. A backend whose PIN was refused is best opened all the
+	// same, for only an open one can be given another PIN.
 	Open func(ctx context.Context) (holdfast.Backend, error)
+
+	// PIN reads the PIN from where the configuration says, for [Service.UnlockBackend] without one. Nil when it says
+	// nothing.
+	PIN func(ctx context.Context) (holdfast.Secret, error)
 
 	// VerifyAfterSign makes the service verify every signature of this backend before it is released.
 	VerifyAfterSign bool

@@ -30,13 +30,13 @@ type Intent struct {
 }
 
 const (
+	queryIntent  = `SELECT 1 FROM intents WHERE id = ?`
 	queryIntents = `SELECT id, act, name, backend, ref, created FROM intents WHERE backend = ? ORDER BY created`
 
-	insertKey = `INSERT INTO keys (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?,1)`
-	// A name or ref that a record has is refused as if intents and keys were one table.
+	insertKey    = `INSERT INTO keys (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?,1)`
 	insertCreate = `INSERT INTO intents (id, act, name, backend, ref, created) VALUES (?, 'create', ?, ?, ?, ?)`
 	// The name or ref that somebody else is about to create a key under; an intent of the same id is one's own.
-	queryRival     = `SELECT name, backend = ? AND ref = ? FROM intents WHERE id <> ? AND (name = ? OR backend = ? AND ref = ?) LIMIT 1`
+	queryRival     = `SELECT name FROM intents WHERE id <> ? AND (name = ? OR backend = ? AND ref = ?) LIMIT 1`
 	queryTaken     = `SELECT name, 0 FROM keys WHERE name = ? UNION ALL SELECT name, 1 FROM keys WHERE backend = ? AND ref = ? LIMIT 1`
 	deleteIntent   = `DELETE FROM intents WHERE id = ?`
 	insertDestroy  = `INSERT INTO intents (id, act, name, backend, ref, created) SELECT id, 'destroy', name, backend, ref, ? FROM keys WHERE id = ?`
@@ -91,19 +91,22 @@ func refuseTaken(t *transaction, id ID, name, backend string, ref holdfast.Ref) 
 	var other string
 	var byRef bool
 	err := t.scan(queryTaken, []any{name, backend, string(ref)}, &other, &byRef)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = t.scan(queryRival, []any{backend, string(ref), id[:], name, backend, string(ref)}, &other, &byRef)
-	}
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil
-	case err != nil:
+	case err == nil && byRef:
+		return holdfast.Errorf(holdfast.ErrExists, "", "%s is the key %q already", ref, other)
+	case err == nil:
+		return holdfast.Errorf(holdfast.ErrExists, "", "there is a key called %q already: choose another name", name)
+	case !errors.Is(err, sql.ErrNoRows):
 		return err
-	case byRef && other != name:
-		return holdfast.Errorf(holdfast.ErrExists, "create key", "%s belongs to the key %q", ref, other)
-	default:
-		return holdfast.Errorf(holdfast.ErrExists, "create key", "there is a key called %q already: choose another name", name)
 	}
+	err = t.scan(queryRival, []any{id[:], name, backend, string(ref)}, &other)
+	switch {
+	case err == nil:
+		return holdfast.Errorf(holdfast.ErrExists, "", "a key called %q is being made there, or what is left of its making waits to be cleaned up", other)
+	case !errors.Is(err, sql.ErrNoRows):
+		return err
+	}
+	return nil
 }
 
 // DropIntent removes an intent without an outcome: nothing was done, or it was undone.
@@ -183,4 +186,11 @@ func (s *Store) Intents(ctx context.Context, backend string) ([]Intent, error) {
 		return nil
 	}, backend)
 	return intents, err
+}
+
+// HasIntent reports whether there is an intent with that identifier.
+func (s *Store) HasIntent(ctx context.Context, id ID) (bool, error) {
+	found := false
+	err := s.query(ctx, "read intent", queryIntent, func(*sql.Rows) error { found = true; return nil }, id[:])
+	return found, err
 }

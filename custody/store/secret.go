@@ -28,21 +28,18 @@ func (s *Store) StorePIN(ctx context.Context, device string, state holdfast.PINS
 	return s.writer.do(ctx, "write PIN memory", func(t *transaction) error { return t.exec(upsertPIN, device, int(state)) })
 }
 
-// LoadSecret returns the secret called name, ErrNotFound if there is none. The caller may wipe it.
-func (s *Store) LoadSecret(ctx context.Context, name string) (holdfast.Secret, error) {
+// LoadSecret returns the secret called name, and whether there is one. The caller may wipe it.
+func (s *Store) LoadSecret(ctx context.Context, name string) (holdfast.Secret, bool, error) {
 	var value []byte
 	found := false
 	err := s.query(ctx, "read secret", querySecret, func(rows *sql.Rows) error {
 		found = true
 		return rows.Scan(&value)
 	}, name)
-	if err == nil && !found {
-		err = holdfast.Errorf(holdfast.ErrNotFound, "", "there is no secret called %q", name)
+	if err != nil || !found {
+		return holdfast.Secret{}, false, err
 	}
-	if err != nil {
-		return holdfast.Secret{}, err
-	}
-	return holdfast.NewSecret(value), nil
+	return holdfast.NewSecret(value), true, nil
 }
 
 // StoreSecret makes a secret durable under name, over the one that was there. It is not encrypted: the file's mode is
