@@ -498,6 +498,141 @@ func (x *ProbeBackendRequest) GetName() string {
 	return ""
 }
 
+type InspectBackendRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectBackendRequest) Reset() {
+	*x = InspectBackendRequest{}
+	mi := &file_holdfast_v1_backends_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectBackendRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectBackendRequest) ProtoMessage() {}
+
+func (x *InspectBackendRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_backends_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectBackendRequest.ProtoReflect.Descriptor instead.
+func (*InspectBackendRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *InspectBackendRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Inspection is what comparing a device with its records showed. Healthy devices have foreign keys at most.
+type Inspection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of keys that are not on the device any more.
+	Missing []string `protobuf:"bytes,1,rep,name=missing,proto3" json:"missing,omitempty"`
+	// Names of keys whose public key on the device is another one.
+	Changed []string `protobuf:"bytes,2,rep,name=changed,proto3" json:"changed,omitempty"`
+	// Refs of keys that were destroyed and are on the device.
+	Undead []string `protobuf:"bytes,3,rep,name=undead,proto3" json:"undead,omitempty"`
+	// Refs of keys that Holdfast could adopt.
+	Foreign []string `protobuf:"bytes,4,rep,name=foreign,proto3" json:"foreign,omitempty"`
+	// Objects that Holdfast cannot use, each with the reason.
+	Unusable []string `protobuf:"bytes,5,rep,name=unusable,proto3" json:"unusable,omitempty"`
+	// Acts that wait for the device to be finished.
+	Pending       []string `protobuf:"bytes,6,rep,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inspection) Reset() {
+	*x = Inspection{}
+	mi := &file_holdfast_v1_backends_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inspection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inspection) ProtoMessage() {}
+
+func (x *Inspection) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_backends_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inspection.ProtoReflect.Descriptor instead.
+func (*Inspection) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Inspection) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *Inspection) GetChanged() []string {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *Inspection) GetUndead() []string {
+	if x != nil {
+		return x.Undead
+	}
+	return nil
+}
+
+func (x *Inspection) GetForeign() []string {
+	if x != nil {
+		return x.Foreign
+	}
+	return nil
+}
+
+func (x *Inspection) GetUnusable() []string {
+	if x != nil {
+		return x.Unusable
+	}
+	return nil
+}
+
+func (x *Inspection) GetPending() []string {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
 type UnlockBackendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -509,7 +644,7 @@ type UnlockBackendRequest struct {
 
 func (x *UnlockBackendRequest) Reset() {
 	*x = UnlockBackendRequest{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[7]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +656,7 @@ func (x *UnlockBackendRequest) String() string {
 func (*UnlockBackendRequest) ProtoMessage() {}
 
 func (x *UnlockBackendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[7]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +669,7 @@ func (x *UnlockBackendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockBackendRequest.ProtoReflect.Descriptor instead.
 func (*UnlockBackendRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UnlockBackendRequest) GetName() string {
@@ -564,7 +699,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[8]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +711,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[8]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +724,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SealRequest) GetBackend() string {
@@ -629,7 +764,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[9]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +776,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[9]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +789,7 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SealResponse) GetBlob() []byte {
@@ -675,7 +810,7 @@ type UnsealRequest struct {
 
 func (x *UnsealRequest) Reset() {
 	*x = UnsealRequest{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +822,7 @@ func (x *UnsealRequest) String() string {
 func (*UnsealRequest) ProtoMessage() {}
 
 func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +835,7 @@ func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealRequest.ProtoReflect.Descriptor instead.
 func (*UnsealRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UnsealRequest) GetBackend() string {
@@ -733,7 +868,7 @@ type UnsealResponse struct {
 
 func (x *UnsealResponse) Reset() {
 	*x = UnsealResponse{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +880,7 @@ func (x *UnsealResponse) String() string {
 func (*UnsealResponse) ProtoMessage() {}
 
 func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +893,7 @@ func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealResponse.ProtoReflect.Descriptor instead.
 func (*UnsealResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UnsealResponse) GetSecret() []byte {
@@ -811,7 +946,17 @@ const file_holdfast_v1_backends_proto_rawDesc = "" +
 	"\x14ListBackendsResponse\x120\n" +
 	"\bbackends\x18\x01 \x03(\v2\x14.holdfast.v1.BackendR\bbackends\")\n" +
 	"\x13ProbeBackendRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"+\n" +
+	"\x15InspectBackendRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xa8\x01\n" +
+	"\n" +
+	"Inspection\x12\x18\n" +
+	"\amissing\x18\x01 \x03(\tR\amissing\x12\x18\n" +
+	"\achanged\x18\x02 \x03(\tR\achanged\x12\x16\n" +
+	"\x06undead\x18\x03 \x03(\tR\x06undead\x12\x18\n" +
+	"\aforeign\x18\x04 \x03(\tR\aforeign\x12\x1a\n" +
+	"\bunusable\x18\x05 \x03(\tR\bunusable\x12\x18\n" +
+	"\apending\x18\x06 \x03(\tR\apending\"<\n" +
 	"\x14UnlockBackendRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pin\x18\x02 \x01(\fR\x03pin\"r\n" +
@@ -829,10 +974,11 @@ const file_holdfast_v1_backends_proto_rawDesc = "" +
 	"\n" +
 	"auth_value\x18\x03 \x01(\fR\tauthValue\"(\n" +
 	"\x0eUnsealResponse\x12\x16\n" +
-	"\x06secret\x18\x01 \x01(\fR\x06secret2\xf7\x02\n" +
+	"\x06secret\x18\x01 \x01(\fR\x06secret2\xc6\x03\n" +
 	"\x0eBackendService\x12S\n" +
 	"\fListBackends\x12 .holdfast.v1.ListBackendsRequest\x1a!.holdfast.v1.ListBackendsResponse\x12F\n" +
-	"\fProbeBackend\x12 .holdfast.v1.ProbeBackendRequest\x1a\x14.holdfast.v1.Backend\x12H\n" +
+	"\fProbeBackend\x12 .holdfast.v1.ProbeBackendRequest\x1a\x14.holdfast.v1.Backend\x12M\n" +
+	"\x0eInspectBackend\x12\".holdfast.v1.InspectBackendRequest\x1a\x17.holdfast.v1.Inspection\x12H\n" +
 	"\rUnlockBackend\x12!.holdfast.v1.UnlockBackendRequest\x1a\x14.holdfast.v1.Backend\x12;\n" +
 	"\x04Seal\x12\x18.holdfast.v1.SealRequest\x1a\x19.holdfast.v1.SealResponse\x12A\n" +
 	"\x06Unseal\x12\x1a.holdfast.v1.UnsealRequest\x1a\x1b.holdfast.v1.UnsealResponseB\x19Z\x17holdfast/api/holdfastpbb\x06proto3"
@@ -849,20 +995,22 @@ func file_holdfast_v1_backends_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_backends_proto_rawDescData
 }
 
-var file_holdfast_v1_backends_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_holdfast_v1_backends_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_holdfast_v1_backends_proto_goTypes = []any{
-	(*Backend)(nil),              // 0: holdfast.v1.Backend
-	(*Device)(nil),               // 1: holdfast.v1.Device
-	(*AlgorithmSupport)(nil),     // 2: holdfast.v1.AlgorithmSupport
-	(*Pin)(nil),                  // 3: holdfast.v1.Pin
-	(*ListBackendsRequest)(nil),  // 4: holdfast.v1.ListBackendsRequest
-	(*ListBackendsResponse)(nil), // 5: holdfast.v1.ListBackendsResponse
-	(*ProbeBackendRequest)(nil),  // 6: holdfast.v1.ProbeBackendRequest
-	(*UnlockBackendRequest)(nil), // 7: holdfast.v1.UnlockBackendRequest
-	(*SealRequest)(nil),          // 8: holdfast.v1.SealRequest
-	(*SealResponse)(nil),         // 9: holdfast.v1.SealResponse
-	(*UnsealRequest)(nil),        // 10: holdfast.v1.UnsealRequest
-	(*UnsealResponse)(nil),       // 11: holdfast.v1.UnsealResponse
+	(*Backend)(nil),               // 0: holdfast.v1.Backend
+	(*Device)(nil),                // 1: holdfast.v1.Device
+	(*AlgorithmSupport)(nil),      // 2: holdfast.v1.AlgorithmSupport
+	(*Pin)(nil),                   // 3: holdfast.v1.Pin
+	(*ListBackendsRequest)(nil),   // 4: holdfast.v1.ListBackendsRequest
+	(*ListBackendsResponse)(nil),  // 5: holdfast.v1.ListBackendsResponse
+	(*ProbeBackendRequest)(nil),   // 6: holdfast.v1.ProbeBackendRequest
+	(*InspectBackendRequest)(nil), // 7: holdfast.v1.InspectBackendRequest
+	(*Inspection)(nil),            // 8: holdfast.v1.Inspection
+	(*UnlockBackendRequest)(nil),  // 9: holdfast.v1.UnlockBackendRequest
+	(*SealRequest)(nil),           // 10: holdfast.v1.SealRequest
+	(*SealResponse)(nil),          // 11: holdfast.v1.SealResponse
+	(*UnsealRequest)(nil),         // 12: holdfast.v1.UnsealRequest
+	(*UnsealResponse)(nil),        // 13: holdfast.v1.UnsealResponse
 }
 var file_holdfast_v1_backends_proto_depIdxs = []int32{
 	1,  // 0: holdfast.v1.Backend.device:type_name -> holdfast.v1.Device
@@ -871,16 +1019,18 @@ var file_holdfast_v1_backends_proto_depIdxs = []int32{
 	0,  // 3: holdfast.v1.ListBackendsResponse.backends:type_name -> holdfast.v1.Backend
 	4,  // 4: holdfast.v1.BackendService.ListBackends:input_type -> holdfast.v1.ListBackendsRequest
 	6,  // 5: holdfast.v1.BackendService.ProbeBackend:input_type -> holdfast.v1.ProbeBackendRequest
-	7,  // 6: holdfast.v1.BackendService.UnlockBackend:input_type -> holdfast.v1.UnlockBackendRequest
-	8,  // 7: holdfast.v1.BackendService.Seal:input_type -> holdfast.v1.SealRequest
-	10, // 8: holdfast.v1.BackendService.Unseal:input_type -> holdfast.v1.UnsealRequest
-	5,  // 9: holdfast.v1.BackendService.ListBackends:output_type -> holdfast.v1.ListBackendsResponse
-	0,  // 10: holdfast.v1.BackendService.ProbeBackend:output_type -> holdfast.v1.Backend
-	0,  // 11: holdfast.v1.BackendService.UnlockBackend:output_type -> holdfast.v1.Backend
-	9,  // 12: holdfast.v1.BackendService.Seal:output_type -> holdfast.v1.SealResponse
-	11, // 13: holdfast.v1.BackendService.Unseal:output_type -> holdfast.v1.UnsealResponse
-	9,  // [9:14] is the sub-list for method output_type
-	4,  // [4:9] is the sub-list for method input_type
+	7,  // 6: holdfast.v1.BackendService.InspectBackend:input_type -> holdfast.v1.InspectBackendRequest
+	9,  // 7: holdfast.v1.BackendService.UnlockBackend:input_type -> holdfast.v1.UnlockBackendRequest
+	10, // 8: holdfast.v1.BackendService.Seal:input_type -> holdfast.v1.SealRequest
+	12, // 9: holdfast.v1.BackendService.Unseal:input_type -> holdfast.v1.UnsealRequest
+	5,  // 10: holdfast.v1.BackendService.ListBackends:output_type -> holdfast.v1.ListBackendsResponse
+	0,  // 11: holdfast.v1.BackendService.ProbeBackend:output_type -> holdfast.v1.Backend
+	8,  // 12: holdfast.v1.BackendService.InspectBackend:output_type -> holdfast.v1.Inspection
+	0,  // 13: holdfast.v1.BackendService.UnlockBackend:output_type -> holdfast.v1.Backend
+	11, // 14: holdfast.v1.BackendService.Seal:output_type -> holdfast.v1.SealResponse
+	13, // 15: holdfast.v1.BackendService.Unseal:output_type -> holdfast.v1.UnsealResponse
+	10, // [10:16] is the sub-list for method output_type
+	4,  // [4:10] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -898,7 +1048,7 @@ func file_holdfast_v1_backends_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_backends_proto_rawDesc), len(file_holdfast_v1_backends_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

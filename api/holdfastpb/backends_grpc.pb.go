@@ -19,11 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BackendService_ListBackends_FullMethodName  = "/holdfast.v1.BackendService/ListBackends"
-	BackendService_ProbeBackend_FullMethodName  = "/holdfast.v1.BackendService/ProbeBackend"
-	BackendService_UnlockBackend_FullMethodName = "/holdfast.v1.BackendService/UnlockBackend"
-	BackendService_Seal_FullMethodName          = "/holdfast.v1.BackendService/Seal"
-	BackendService_Unseal_FullMethodName        = "/holdfast.v1.BackendService/Unseal"
+	BackendService_ListBackends_FullMethodName   = "/holdfast.v1.BackendService/ListBackends"
+	BackendService_ProbeBackend_FullMethodName   = "/holdfast.v1.BackendService/ProbeBackend"
+	BackendService_InspectBackend_FullMethodName = "/holdfast.v1.BackendService/InspectBackend"
+	BackendService_UnlockBackend_FullMethodName  = "/holdfast.v1.BackendService/UnlockBackend"
+	BackendService_Seal_FullMethodName           = "/holdfast.v1.BackendService/Seal"
+	BackendService_Unseal_FullMethodName         = "/holdfast.v1.BackendService/Unseal"
 )
 
 // BackendServiceClient is the client API for BackendService service.
@@ -36,6 +37,8 @@ type BackendServiceClient interface {
 	ListBackends(ctx context.Context, in *ListBackendsRequest, opts ...grpc.CallOption) (*ListBackendsResponse, error)
 	// ProbeBackend asks the device whether it is there and reconnects it where it can.
 	ProbeBackend(ctx context.Context, in *ProbeBackendRequest, opts ...grpc.CallOption) (*Backend, error)
+	// InspectBackend compares every key on the device with the records. It may take long on a full device.
+	InspectBackend(ctx context.Context, in *InspectBackendRequest, opts ...grpc.CallOption) (*Inspection, error)
 	// UnlockBackend gives the device a PIN once, on behalf of a person who acts now.
 	UnlockBackend(ctx context.Context, in *UnlockBackendRequest, opts ...grpc.CallOption) (*Backend, error)
 	// Seal binds a secret to the device.
@@ -66,6 +69,16 @@ func (c *backendServiceClient) ProbeBackend(ctx context.Context, in *ProbeBacken
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Backend)
 	err := c.cc.Invoke(ctx, BackendService_ProbeBackend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *backendServiceClient) InspectBackend(ctx context.Context, in *InspectBackendRequest, opts ...grpc.CallOption) (*Inspection, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Inspection)
+	err := c.cc.Invoke(ctx, BackendService_InspectBackend_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +125,8 @@ type BackendServiceServer interface {
 	ListBackends(context.Context, *ListBackendsRequest) (*ListBackendsResponse, error)
 	// ProbeBackend asks the device whether it is there and reconnects it where it can.
 	ProbeBackend(context.Context, *ProbeBackendRequest) (*Backend, error)
+	// InspectBackend compares every key on the device with the records. It may take long on a full device.
+	InspectBackend(context.Context, *InspectBackendRequest) (*Inspection, error)
 	// UnlockBackend gives the device a PIN once, on behalf of a person who acts now.
 	UnlockBackend(context.Context, *UnlockBackendRequest) (*Backend, error)
 	// Seal binds a secret to the device.
@@ -133,6 +148,9 @@ func (UnimplementedBackendServiceServer) ListBackends(context.Context, *ListBack
 }
 func (UnimplementedBackendServiceServer) ProbeBackend(context.Context, *ProbeBackendRequest) (*Backend, error) {
 	return nil, status.Error(codes.Unimplemented, "method ProbeBackend not implemented")
+}
+func (UnimplementedBackendServiceServer) InspectBackend(context.Context, *InspectBackendRequest) (*Inspection, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectBackend not implemented")
 }
 func (UnimplementedBackendServiceServer) UnlockBackend(context.Context, *UnlockBackendRequest) (*Backend, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlockBackend not implemented")
@@ -196,6 +214,24 @@ func _BackendService_ProbeBackend_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BackendServiceServer).ProbeBackend(ctx, req.(*ProbeBackendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BackendService_InspectBackend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectBackendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BackendServiceServer).InspectBackend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BackendService_InspectBackend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BackendServiceServer).InspectBackend(ctx, req.(*InspectBackendRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -268,6 +304,10 @@ var BackendService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ProbeBackend",
 			Handler:    _BackendService_ProbeBackend_Handler,
+		},
+		{
+			MethodName: "InspectBackend",
+			Handler:    _BackendService_InspectBackend_Handler,
 		},
 		{
 			MethodName: "UnlockBackend",

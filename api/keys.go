@@ -1,0 +1,221 @@
+package api
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"holdfast"
+	pb "holdfast/api/holdfastpb"
+	"holdfast/custody"
+	"holdfast/internal/pubkey"
+)
+
+// handlers implements every service of the schema over package custody.
+type handlers struct {
+	pb.UnimplementedKeyServiceServer
+	pb.UnimplementedBackendServiceServer
+	pb.UnimplementedDIDServiceServer
+	pb.UnimplementedStatusServiceServer
+	server *Server
+}
+
+func (h *handlers) custody() *custody.Service { return h.server.cfg.Custody }
+
+func keyToWire(k custody.Key) (*pb.Key, error) {
+	var public []byte
+	if k.Public != nil {
+		der, err := pubkey.MarshalSPKI(k.Public)
+		if err != nil {
+			return nil, err
+		}
+		public = der
+	}
+	return &pb.Key{
+		Name:        k.Name,
+		Backend:     k.Backend,
+		Ref:         string(k.Ref),
+		Algorithm:   string(k.Algorithm),
+		Purpose:     string(k.Purpose),
+		Residence:   pb.Residence(k.Residence),
+		PublicKey:   public,
+		CreateTime:  timestamppb.New(k.Created),
+		Adopted:     k.Adopted,
+		PinPolicy:   pb.PinPolicy(k.PIN),
+		TouchPolicy: pb.TouchPolicy(k.Touch),
+	}, nil
+}
+
+func (h *handlers) CreateKey(ctx context.Context, r *pb.CreateKeyRequest) (*pb.Key, error) {
+	algorithm, err := holdfast.ParseAlgorithm(r.GetAlgorithm())
+	if err != nil {
+		return nil, err
+	}
+	k, err := h.custody().CreateKey(ctx, custody.CreateKeyRequest{
+		Name:      r.GetName(),
+		Backend:   r.GetBackend(),
+		Algorithm: algorithm,
+		Purpose:   custody.Purpose(r.GetPurpose()),
+		Residence: holdfast.Residence(r.GetResidence()),
+		Place:     r.GetPlace(),
+		PIN:       holdfast.PINPolicy(r.GetPinPolicy()),
+		Touch:     holdfast.TouchPolicy(r.GetTouchPolicy()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keyToWire(k)
+}
+
+func (h *handlers) AdoptKey(ctx context.Context, r *pb.AdoptKeyRequest) (*pb.Key, error) {
+	k, err := h.custody().AdoptKey(ctx, custody.AdoptKeyRequest{
+		Name:    r.GetName(),
+		Backend: r.GetBackend(),
+		Ref:     holdfast.Ref(r.GetRef()),
+		Purpose: custody.Purpose(r.GetPurpose()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keyToWire(k)
+}
+
+func (h *handlers) GetKey(ctx context.Context, r *pb.GetKeyRequest) (*pb.Key, error) {
+	var k custody.Key
+	var err error
+	switch {
+	case r.GetName() != "" && r.GetRef() != "":
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "give a name, or a backend and a ref, not both")
+	case r.GetRef() != "":
+		k, err = h.custody().KeyByRef(ctx, r.GetBackend(), holdfast.Ref(r.GetRef()))
+	default:
+		k, err = h.custody().Key(ctx, r.GetName())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return keyToWire(k)
+}
+
+// Page sizes of every list.
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+func pageSize(n int32) (int, error) {
+	switch {
+	case n < 0:
+		return 0, holdfast.Errorf(holdfast.ErrInvalid, "", "page_size is negative")
+	case n == 0:
+		return defaultPage, nil
+	default:
+		return min(int(n), maxPage), nil
+	}
+}
+
+func (h *handlers) ListKeys(ctx context.Context, r *pb.ListKeysRequest) (*pb.ListKeysResponse, error) {
+	limit, err := pageSize(r.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	keys, next, err := h.custody().Keys(ctx, custody.ListOptions{Backend: r.GetBackend(), After: r.GetPageToken(), Limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ListKeysResponse{NextPageToken: next}
+	for _, k := range keys {
+		wire, err := keyToWire(k)
+		if err != nil {
+			return nil, err
+		}
+		resp.Keys = append(resp.Keys, wire)
+	}
+	return resp, nil
+}
+
+func (h *handlers) DestroyKey(ctx context.Context, r *pb.DestroyKeyRequest) (*pb.DestroyKeyResponse, error) {
+	if err := h.custody().DestroyKey(ctx, r.GetName()); err != nil {
+		return nil, err
+	}
+	return &pb.DestroyKeyResponse{}, nil
+}
+
+func (h *handlers) Sign(ctx context.Context, r *pb.SignRequest) (*pb.SignResponse, error) {
+	signature, err := h.custody().Sign(ctx, r.GetName(), r.GetDigest())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.SignResponse{Signature: signature}, nil
+}
+
+func (h *handlers) SignBatch(ctx context.Context, r *pb.SignBatchRequest) (*pb.SignBatchResponse, error) {
+	results, err := h.custody().SignBatch(ctx, r.GetName(), r.GetDigests())
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.SignBatchResponse{Results: make([]*pb.SignResult, len(results))}
+	for i, result := range results {
+		resp.Results[i] = &pb.SignResult{Result: &pb.SignResult_Signature{Signature: result.Signature}}
+		if result.Err != nil {
+			w := wireCodeOf(holdfast.CodeOf(result.Err))
+			resp.Results[i].Result = &pb.SignResult_Error{Error: &pb.Error{Code: w.reason, Message: sentence(result.Err, w.code)}}
+		}
+	}
+	return resp, nil
+}
+
+func (h *handlers) Agree(ctx context.Context, r *pb.AgreeRequest) (*pb.AgreeResponse, error) {
+	peer, err := parsePeer(r.GetPeerPublicKey())
+	if err != nil {
+		return nil, err
+	}
+	secret, err := h.custody().Agree(ctx, r.GetName(), peer)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AgreeResponse{SharedSecret: secret}, nil
+}
+
+// parsePeer reads a public key for ECDH; SubjectPublicKeyInfo does not tell it from one for ECDSA.
+func parsePeer(der []byte) (*ecdh.PublicKey, error) {
+	public, err := pubkey.ParseSPKI(der)
+	if err != nil {
+		return nil, err
+	}
+	switch p := public.(type) {
+	case *ecdh.PublicKey:
+		return p, nil
+	case *ecdsa.PublicKey:
+		if peer, err := p.ECDH(); err == nil {
+			return peer, nil
+		}
+	}
+	return nil, holdfast.Errorf(holdfast.ErrInvalid, "agree", "the peer's public key is not one for ECDH on P-256, P-384 or X25519")
+}
+
+func (h *handlers) Encrypt(ctx context.Context, r *pb.EncryptRequest) (*pb.EncryptResponse, error) {
+	ciphertext, err := h.custody().Encrypt(ctx, r.GetName(), r.GetPlaintext(), r.GetAdditionalData())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.EncryptResponse{Ciphertext: ciphertext}, nil
+}
+
+func (h *handlers) Decrypt(ctx context.Context, r *pb.DecryptRequest) (*pb.DecryptResponse, error) {
+	plaintext, err := h.custody().Decrypt(ctx, r.GetName(), r.GetCiphertext(), r.GetAdditionalData())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.DecryptResponse{Plaintext: plaintext}, nil
+}
+
+func (h *handlers) AttestKey(ctx context.Context, r *pb.AttestKeyRequest) (*pb.AttestKeyResponse, error) {
+	bundle, err := h.custody().Attest(ctx, r.GetName(), r.GetNonce())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AttestKeyResponse{Files: bundle}, nil
+}

@@ -1,0 +1,2 @@
+// Package arch holds the test that imports point one way.
+package arch
