@@ -221,7 +221,31 @@ func dialInNamespace(pid, port int) (net.Conn, error) {
 	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		return nil, fmt.Errorf("connect to the vpcd driver: %w", err)
 	}
-	return net.FileConn(file)
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("not a TCP connection: %T", conn), conn.Close())
+	}
+	return promptConn{tcp}, nil
+}
+
+// promptConn acknowledges what it receives at once. The driver sends a message in two writes, and its kernel holds the
+// second back until the first is acknowledged: 44 ms for every command unless that is done at once. The kernel forgets
+// the setting, so it is set before every read.
+type promptConn struct{ *net.TCPConn }
+
+// Read reads as the connection below does.
+func (c promptConn) Read(p []byte) (int, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	// A failure costs time and nothing else.
+	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+	return c.TCPConn.Read(p)
 }
 
 // raiseLoopback brings the namespace's loopback interface up; a new one is down.
