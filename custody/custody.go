@@ -129,6 +129,7 @@ type BackendStatus struct {
 	PIN             *holdfast.PINStatus    // nil for a device without a PIN or one that does not answer
 	KeyCount        int                    // records
 	VerifyAfterSign bool
+	Seals           bool // the device can seal secrets
 
 	// Concerns are sentences about what a person should look at: keys that must not be believed to be safe, keys that are
 	// gone, acts that could not be finished.

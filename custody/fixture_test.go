@@ -40,7 +40,7 @@ func newFixture(t testing.TB) *fixture {
 func (f *fixture) start(t testing.TB) {
 	t.Helper()
 	var err error
-	if f.store, err = store.Open(t.Context(), filepath.Join(f.dir, "state", "db")); err != nil {
+	if f.store, err = store.Open(t.Context(), filepath.Join(f.dir, "state")); err != nil {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.DebugLevel)

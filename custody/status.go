@@ -121,6 +121,7 @@ func (b *backend) status(ctx context.Context) BackendStatus {
 	if d != nil {
 		st.Capabilities = new(d.Capabilities())
 		st.Kind = st.Capabilities.Kind
+		_, st.Seals = holdfast.As[holdfast.Sealer](d.Backend)
 		if st.Capabilities.Distrust != "" {
 			st.Concerns = append(st.Concerns, "Keys on this device must not be believed to be safe in it: "+st.Capabilities.Distrust)
 		}

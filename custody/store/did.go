@@ -14,6 +14,7 @@ type DID struct {
 	Method   string // "webvh"
 	Log      string // the method's log of changes (did.jsonl); empty where the method has none
 	Document string // the current DID document, JSON
+	URL      string // where the log is published; empty for a DID that is not published. No two DIDs have the same
 	Created  time.Time
 	Updated  time.Time
 	Version  int64 // 0 before it is put the first time, one more at every change
@@ -28,14 +29,16 @@ type DIDKey struct {
 }
 
 const (
-	didColumns = `did, method, log, document, created, updated, version`
+	didColumns = `did, method, log, document, url, created, updated, version`
 
 	queryDID      = `SELECT ` + didColumns + ` FROM dids WHERE did = ?`
+	queryDIDByURL = `SELECT ` + didColumns + ` FROM dids WHERE url = ?`
+	countDIDs     = `SELECT count(*) FROM dids`
 	queryDIDs     = `SELECT ` + didColumns + ` FROM dids WHERE did > ? ORDER BY did LIMIT ?`
 	queryDIDKeys  = `SELECT key_id, role, fragment FROM did_keys WHERE did = ? ORDER BY rowid`
 	queryKeyDIDs  = `SELECT DISTINCT did FROM did_keys WHERE key_id = ? ORDER BY did`
-	insertDID     = `INSERT INTO dids (` + didColumns + `) VALUES (?,?,?,?,?,?,1)`
-	updateDID     = `UPDATE dids SET method = ?, log = ?, document = ?, updated = ?, version = version + 1 WHERE did = ? AND version = ?`
+	insertDID     = `INSERT INTO dids (` + didColumns + `) VALUES (?,?,?,?,nullif(?,''),?,?,1)`
+	updateDID     = `UPDATE dids SET method = ?, log = ?, document = ?, url = nullif(?,''), updated = ?, version = version + 1 WHERE did = ? AND version = ?`
 	deleteDIDKeys = `DELETE FROM did_keys WHERE did = ?`
 	insertDIDKey  = `INSERT INTO did_keys (did, key_id, role, fragment) VALUES (?,?,?,?)`
 )
@@ -62,13 +65,16 @@ func (s *Store) PutDID(ctx context.Context, d DID) error {
 
 func putDID(t *transaction, d DID) error {
 	if d.Version == 0 {
-		err := t.exec(insertDID, d.DID, d.Method, d.Log, d.Document, d.Created.UnixNano(), d.Updated.UnixNano())
+		err := t.exec(insertDID, d.DID, d.Method, d.Log, d.Document, d.URL, d.Created.UnixNano(), d.Updated.UnixNano())
 		if isUnique(err, "dids.did") {
 			return holdfast.Errorf(holdfast.ErrExists, "store DID", "%s is stored already", d.DID)
 		}
+		if isUnique(err, "dids.url") {
+			return holdfast.Errorf(holdfast.ErrExists, "store DID", "another DID is published at %s already", d.URL)
+		}
 		return err
 	}
-	n, err := t.changed(updateDID, d.Method, d.Log, d.Document, d.Updated.UnixNano(), d.DID, d.Version)
+	n, err := t.changed(updateDID, d.Method, d.Log, d.Document, d.URL, d.Updated.UnixNano(), d.DID, d.Version)
 	if err == nil && n == 0 {
 		return holdfast.Errorf(holdfast.ErrState, "store DID", "%s was changed by somebody else meanwhile, or is not stored: read it again", d.DID)
 	}
@@ -92,6 +98,25 @@ func (s *Store) DID(ctx context.Context, did string) (DID, error) {
 		return DID{}, err
 	}
 	return d, nil
+}
+
+// DIDByURL returns the DID that is published at url, without its Keys; ErrNotFound if none is.
+func (s *Store) DIDByURL(ctx context.Context, url string) (DID, error) {
+	var d DID
+	err := s.query(ctx, "read DID", queryDIDByURL, func(rows *sql.Rows) (err error) {
+		d, err = scanDID(rows)
+		return err
+	}, url)
+	if err == nil && d.DID == "" {
+		err = holdfast.Errorf(holdfast.ErrNotFound, "", "no DID is published at %s", url)
+	}
+	return d, err
+}
+
+// CountDIDs returns how many DIDs there are. It reads the database, and so shows that this is possible.
+func (s *Store) CountDIDs(ctx context.Context) (n int, err error) {
+	err = s.query(ctx, "count DIDs", countDIDs, func(rows *sql.Rows) error { return rows.Scan(&n) })
+	return n, err
 }
 
 // DIDs returns up to limit DIDs in order, those after the DID after. Their Keys are nil; [Store.DID] reads them.
@@ -133,7 +158,9 @@ func (s *Store) didKeys(ctx context.Context, did string) ([]DIDKey, error) {
 func scanDID(rows *sql.Rows) (DID, error) {
 	var d DID
 	var created, updated int64
-	err := rows.Scan(&d.DID, &d.Method, &d.Log, &d.Document, &created, &updated, &d.Version)
+	var url sql.NullString
+	err := rows.Scan(&d.DID, &d.Method, &d.Log, &d.Document, &url, &created, &updated, &d.Version)
+	d.URL = url.String
 	d.Created, d.Updated = time.Unix(0, created).UTC(), time.Unix(0, updated).UTC()
 	return d, err
 }

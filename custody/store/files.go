@@ -14,7 +14,9 @@ import (
 // prepareFiles makes the folder and the file when they are missing and checks that nobody else can open them.
 func prepareFiles(path string) error {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); errors.Is(err, syscall.ENOTDIR) {
+		return holdfast.Errorf(holdfast.ErrInvalid, "open store", "%w", err)
+	} else if err != nil {
 		return fileError("make the store's folder", err)
 	}
 	if err := checkMode(dir, true); err != nil {

@@ -42,16 +42,20 @@ type Store struct {
 
 var _ holdfast.PINMemory = (*Store)(nil)
 
-// Open opens the store in the file at path and makes what is missing: the folder with mode 0700, the file with 0600.
-// ctx bounds the opening only.
-func Open(ctx context.Context, path string) (*Store, error) {
+// FileName is the store's file in its folder. SQLite keeps others beside it.
+const FileName = "holdfast.db"
+
+// Open opens the store in the folder dir and makes what is missing: the folder with mode 0700, files with 0600. ctx
+// bounds the opening only.
+func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	path, err := filepath.Abs(path)
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, holdfast.Errorf(holdfast.ErrInvalid, "open store", "%w", err)
 	}
+	path := filepath.Join(dir, FileName)
 	if err := prepareFiles(path); err != nil {
 		return nil, err
 	}

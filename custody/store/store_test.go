@@ -33,7 +33,9 @@ func open(t testing.TB, path string) *store.Store {
 	return s
 }
 
-func fresh(t testing.TB) *store.Store { return open(t, filepath.Join(t.TempDir(), "state", "holdfast.db")) }
+func fresh(t testing.TB) *store.Store {
+	return open(t, filepath.Join(t.TempDir(), "state"))
+}
 
 func resident(name string) *store.Key {
 	return &store.Key{
@@ -50,10 +52,7 @@ func wrapped(name string) *store.Key {
 }
 
 func TestKeySurvivesReopening(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "holdfast.db")
-	if err := os.Chmod(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	path := filepath.Join(t.TempDir(), "state")
 	s, err := store.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +282,7 @@ func TestNotFound(t *testing.T) {
 }
 
 func TestPINMemoryAndSecrets(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state", "db")
+	path := filepath.Join(t.TempDir(), "state")
 	s, err := store.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -388,22 +387,22 @@ func TestCanceledBeforeItBegan(t *testing.T) {
 	if _, err := s.Key(t.Context(), "a"); !errors.Is(err, holdfast.ErrNotFound) {
 		t.Error(err)
 	}
-	if _, err := store.Open(ctx, filepath.Join(t.TempDir(), "x", "db")); !errors.Is(err, context.Canceled) {
+	if _, err := store.Open(ctx, t.TempDir()); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
 
 func TestFilesOfOthersAreRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	path := filepath.Join(dir, "db")
-	s, err := store.Open(t.Context(), path)
+	path := filepath.Join(dir, store.FileName)
+	s, err := store.Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Open(t.Context(), path); !errors.Is(err, holdfast.ErrBusy) {
+	if _, err := store.Open(t.Context(), dir); !errors.Is(err, holdfast.ErrBusy) {
 		t.Errorf("opened twice: %v", err)
 	}
-	for _, name := range []string{"", "/db", "/db-wal", "/db-shm", "/db.lock"} {
+	for _, name := range []string{"", "/holdfast.db", "/holdfast.db-wal", "/holdfast.db-shm", "/holdfast.db.lock"} {
 		if info, err := os.Stat(dir + name); err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
@@ -416,7 +415,7 @@ func TestFilesOfOthersAreRefused(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := store.Open(t.Context(), path); !errors.Is(err, holdfast.ErrInvalid) {
+		if _, err := store.Open(t.Context(), dir); !errors.Is(err, holdfast.ErrInvalid) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if err := mend(); err != nil {
@@ -432,24 +431,20 @@ func TestFilesOfOthersAreRefused(t *testing.T) {
 	}
 	refused("link", func() error { return errors.Join(os.Rename(path, path+"2"), os.Symlink(path+"2", path)) },
 		func() error { return os.Rename(path+"2", path) })
-	open(t, path)
+	open(t, dir)
 }
 
 func TestFilesThatAreNoStore(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil {
-		t.Fatal(err)
+	folder := func() (dir, file string) {
+		dir = filepath.Join(t.TempDir(), "state")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return dir, filepath.Join(dir, store.FileName)
 	}
-	text := filepath.Join(dir, "text")
-	if err := os.WriteFile(text, bytes.Repeat([]byte("this is not a database\n"), 100), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Open(t.Context(), text); !errors.Is(err, holdfast.ErrIntegrity) {
-		t.Errorf("text: %v", err)
-	}
-	run := func(path string, statements ...string) {
+	run := func(file string, statements ...string) {
 		t.Helper()
-		db, err := sql.Open("sqlite", path)
+		db, err := sql.Open("sqlite", file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -458,16 +453,23 @@ func TestFilesThatAreNoStore(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := errors.Join(db.Close(), os.Chmod(path, 0o600)); err != nil {
+		if err := errors.Join(db.Close(), os.Chmod(file, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	other := filepath.Join(dir, "other")
-	run(other, "CREATE TABLE music (title TEXT)")
+	text, file := folder()
+	if err := os.WriteFile(file, bytes.Repeat([]byte("this is not a database\n"), 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(t.Context(), text); !errors.Is(err, holdfast.ErrIntegrity) {
+		t.Errorf("text: %v", err)
+	}
+	other, file := folder()
+	run(file, "CREATE TABLE music (title TEXT)")
 	if _, err := store.Open(t.Context(), other); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("somebody else's database: %v", err)
 	}
-	newer := filepath.Join(dir, "newer")
+	newer, file := folder()
 	s, err := store.Open(t.Context(), newer)
 	if err != nil {
 		t.Fatal(err)
@@ -475,17 +477,17 @@ func TestFilesThatAreNoStore(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	run(newer, "PRAGMA user_version = 1000")
+	run(file, "PRAGMA user_version = 1000")
 	if _, err := store.Open(t.Context(), newer); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("a newer schema: %v", err)
 	}
-	if _, err := store.Open(t.Context(), dir); !errors.Is(err, holdfast.ErrInvalid) && !errors.Is(err, holdfast.ErrUnavailable) {
-		t.Errorf("a folder: %v", err)
+	if _, err := store.Open(t.Context(), file); !errors.Is(err, holdfast.ErrInvalid) {
+		t.Errorf("a file for a folder: %v", err)
 	}
 }
 
 func TestNamesWithSpecialCharactersInThePath(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "100% sure? #1;&=", "db"))
+	s := open(t, filepath.Join(t.TempDir(), "100% sure? #1;&="))
 	if err := s.AddKey(t.Context(), resident("a")); err != nil {
 		t.Error(err)
 	}

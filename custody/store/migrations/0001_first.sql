@@ -68,6 +68,7 @@ CREATE TABLE dids (
     method   TEXT    NOT NULL,
     log      TEXT    NOT NULL, -- the method's log of changes; empty where it has none
     document TEXT    NOT NULL,
+    url      TEXT    UNIQUE,   -- where the log is published, at most one DID an address; null where it is not
     created  INTEGER NOT NULL,
     updated  INTEGER NOT NULL,
     version  INTEGER NOT NULL
