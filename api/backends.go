@@ -29,7 +29,14 @@ func backendToWire(b custody.BackendStatus) *pb.Backend {
 			wire.Pin.Retries = new(int32(b.PIN.Retries))
 		}
 	}
-	caps := b.Capabilities
+	wire.Sealer = b.Seals
+	if caps := b.Capabilities; caps != nil {
+		capabilitiesToWire(wire, caps)
+	}
+	return wire
+}
+
+func capabilitiesToWire(wire *pb.Backend, caps *holdfast.Capabilities) {
 	d := caps.Device
 	wire.Device = &pb.Device{Manufacturer: d.Manufacturer, Model: d.Model, Serial: d.Serial, Firmware: d.Firmware, Label: d.Label}
 	for _, s := range caps.Algorithms {
@@ -39,8 +46,6 @@ func backendToWire(b custody.BackendStatus) *pb.Backend {
 	wire.WrappedByDefault = caps.DefaultResidence == holdfast.Wrapped
 	wire.Places = caps.Places
 	wire.Distrust = caps.Distrust
-	wire.Sealer = b.Sealer
-	return wire
 }
 
 func (h *handlers) ListBackends(ctx context.Context, _ *pb.ListBackendsRequest) (*pb.ListBackendsResponse, error) {
@@ -60,11 +65,37 @@ func (h *handlers) ProbeBackend(ctx context.Context, r *pb.ProbeBackendRequest) 
 }
 
 func (h *handlers) UnlockBackend(ctx context.Context, r *pb.UnlockBackendRequest) (*pb.Backend, error) {
-	b, err := h.custody().UnlockBackend(ctx, r.GetName(), holdfast.NewSecret(r.GetPin()))
+	if err := h.custody().UnlockBackend(ctx, r.GetName(), holdfast.NewSecret(r.GetPin())); err != nil {
+		return nil, err
+	}
+	return h.ProbeBackend(ctx, &pb.ProbeBackendRequest{Name: r.GetName()})
+}
+
+func (h *handlers) InspectBackend(ctx context.Context, r *pb.InspectBackendRequest) (*pb.Inspection, error) {
+	found, err := h.custody().InspectBackend(ctx, r.GetName())
 	if err != nil {
 		return nil, err
 	}
-	return backendToWire(b), nil
+	wire := &pb.Inspection{}
+	for _, k := range found.Missing {
+		wire.Missing = append(wire.Missing, k.Name)
+	}
+	for _, k := range found.Changed {
+		wire.Changed = append(wire.Changed, k.Name)
+	}
+	for _, u := range found.Undead {
+		wire.Undead = append(wire.Undead, string(u.Ref))
+	}
+	for _, ref := range found.Foreign {
+		wire.Foreign = append(wire.Foreign, string(ref))
+	}
+	for _, err := range found.Unusable {
+		wire.Unusable = append(wire.Unusable, err.Error())
+	}
+	for _, act := range found.Pending {
+		wire.Pending = append(wire.Pending, string(act.Act)+" "+act.Name)
+	}
+	return wire, nil
 }
 
 func (h *handlers) Seal(ctx context.Context, r *pb.SealRequest) (*pb.SealResponse, error) {
@@ -89,7 +120,7 @@ func (h *handlers) Unseal(ctx context.Context, r *pb.UnsealRequest) (*pb.UnsealR
 }
 
 func (h *handlers) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) (*pb.Status, error) {
-	counts, err := h.custody().Counts(ctx)
+	dids, err := h.custody().CountDIDs(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -97,12 +128,12 @@ func (h *handlers) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) (*pb.S
 		Version:     h.server.cfg.Version,
 		StartTime:   timestamppb.New(h.server.start),
 		Pid:         int32(os.Getpid()),
-		KeyCount:    int64(counts.Keys),
-		DidCount:    int64(counts.DIDs),
+		DidCount:    int64(dids),
 		HttpAddress: h.server.cfg.PublicAddress,
 	}
 	for _, b := range h.custody().Backends(ctx) {
 		st.Backends++
+		st.KeyCount += int64(b.KeyCount)
 		if b.Available {
 			st.BackendsAvailable++
 		}
