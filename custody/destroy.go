@@ -57,7 +57,11 @@ func (s *Service) destroyWrapped(ctx context.Context, e *entry) error {
 		return err
 	}
 	defer s.cache.remove(e) // whatever became of it, the next one reads the record
-	return s.cfg.Store.FinishDestroy(ctx, e.key.ID, s.cfg.Now())
+	if err := s.cfg.Store.FinishDestroy(ctx, e.key.ID, s.cfg.Now()); err != nil {
+		return err
+	}
+	s.step("finished")
+	return nil
 }
 
 func (s *Service) destroyResident(ctx context.Context, e *entry) error {
@@ -88,6 +92,7 @@ func (s *Service) destroyResident(ctx context.Context, e *entry) error {
 			e.backend.unfinished.Store(true)
 			return err
 		}
+		s.step("finished")
 		e.backend.noteThere(e.key.Name)
 		_ = e.backend.observe(nil)
 		return nil
