@@ -134,15 +134,15 @@ func writeReaderConfig(dir string) error {
 
 func (d *pcscd) command(line []string, socket, folder *os.File) *exec.Cmd {
 	script := pcscdScript
-	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
+	// A process group of its own: Ctrl-C in a terminal is for us to act on, not for the daemon.
+	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if d.user {
 		script = pcscdScriptUser
-		attr = &syscall.SysProcAttr{
-			Pdeathsig:   syscall.SIGKILL,
-			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
-		}
+		attr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	} else {
+		attr.Unshareflags = syscall.CLONE_NEWNS | syscall.CLONE_NEWNET
 	}
 	cmd := exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, line...)...)
 	cmd.SysProcAttr = attr
@@ -269,7 +269,7 @@ func (d *pcscd) dialHelper(_ context.Context, port int) (net.Conn, error) {
 	relay := fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d || exit; cat <&3 & cat >&3; kill $!", port)
 	cmd := exec.Command("nsenter", "--target", fmt.Sprint(d.cmd.Process.Pid), "--user", "--net", "--preserve-credentials",
 		"bash", "-c", relay)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, d.log
 	started := make(chan error, 1)
 	go func() {

@@ -193,7 +193,8 @@ type swtpmProcess struct {
 // started a child ends, not when the process does.
 func startSwtpm(args ...string) (*swtpmProcess, error) {
 	p := &swtpmProcess{cmd: exec.Command("swtpm", args...), text: new(strings.Builder), done: make(chan struct{})}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A process group of its own: Ctrl-C in a terminal is for us to act on, not for swtpm.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	p.cmd.Stdout, p.cmd.Stderr = p.text, p.text
 	started := make(chan error)
 	go func() {
