@@ -11,14 +11,20 @@ func wrong(what string) error {
 	return holdfast.Errorf(holdfast.ErrInvalid, "", "JSON: %s is expected", what)
 }
 
-// Object returns the members of an object by their exact names. The values are parts of data, without outer white space.
-func Object(data []byte) (map[string]json.RawMessage, error) {
+// Member is one member of an object.
+type Member struct {
+	Name  string
+	Value json.RawMessage
+}
+
+// Members returns the members of an object in their order. The values are parts of data, without outer white space.
+func Members(data []byte) ([]Member, error) {
 	s := scanner{data: data}
 	if s.space(); s.peek() != '{' {
 		return nil, wrong("an object")
 	}
 	s.at++
-	members := make(map[string]json.RawMessage, 8)
+	members := []Member{}
 	if s.space(); s.peek() == '}' {
 		return members, nil
 	}
@@ -34,11 +40,24 @@ func Object(data []byte) (map[string]json.RawMessage, error) {
 		if err := s.skip(); err != nil {
 			return nil, err
 		}
-		members[name] = data[start:s.at]
+		members = append(members, Member{name, data[start:s.at]})
 		if more, err := s.next('}'); !more {
 			return members, err
 		}
 	}
+}
+
+// Object returns the members of an object by their exact names. The values are parts of data, without outer white space.
+func Object(data []byte) (map[string]json.RawMessage, error) {
+	list, err := Members(data)
+	if err != nil {
+		return nil, err
+	}
+	members := make(map[string]json.RawMessage, len(list))
+	for _, m := range list {
+		members[m.Name] = m.Value
+	}
+	return members, nil
 }
 
 // Array returns the elements of an array. They are parts of data, without outer white space.
