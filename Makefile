@@ -21,7 +21,7 @@ setup: ## install the Debian packages that are missing
 .PHONY: build
 build: ## build holdfast and holdfastd into build/bin
 	@mkdir -p $(BIN)
-	$(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/holdfast ./cmd/holdfastd
+	$(GO) build -ldflags='-s -w' -o $(BIN)/ ./cmd/holdfast ./cmd/holdfastd
 
 .PHONY: run
 run: setup ## bring up three virtual devices and a daemon, walk through the main job (ARGS=--once stops then)

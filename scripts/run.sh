@@ -35,7 +35,7 @@ refused() { # the command has to fail
 
 echo "building ..."
 mkdir -p build/bin
-go build -trimpath -ldflags='-s -w' -o build/bin/ ./cmd/holdfast ./cmd/holdfastd ./softhsm-test/cmd/devices
+go build -ldflags='-s -w' -o build/bin/ ./cmd/holdfast ./cmd/holdfastd ./softhsm-test/cmd/devices
 export PATH=$PWD/build/bin:$PATH
 root=
 if [ "$(id -u)" -ne 0 ]; then root="sudo env PATH=$PATH"; fi # pcscd and its network namespace need root

@@ -184,7 +184,7 @@ type CreateDIDRequest struct {
 	Domain string `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`
 	// webvh: path segments below the host, "teams/alice"; may be empty.
 	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
-	// webvh: keys in the document; without any the control key authenticates and asserts.
+	// webvh: keys in the document, at least one. Each has the purpose that goes with its role.
 	Authentication []string `protobuf:"bytes,6,rep,name=authentication,proto3" json:"authentication,omitempty"`
 	Assertion      []string `protobuf:"bytes,7,rep,name=assertion,proto3" json:"assertion,omitempty"`
 	KeyAgreement   []string `protobuf:"bytes,8,rep,name=key_agreement,json=keyAgreement,proto3" json:"key_agreement,omitempty"`

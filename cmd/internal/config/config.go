@@ -83,6 +83,18 @@ type Backend struct {
 	PIV    *PIV    `yaml:"piv"`
 }
 
+// Kind returns the kind of device as holdfast.Capabilities names it: pkcs11, tpm2 or piv.
+func (b *Backend) Kind() string {
+	switch {
+	case b.PKCS11 != nil:
+		return "pkcs11"
+	case b.TPM2 != nil:
+		return "tpm2"
+	default:
+		return "piv"
+	}
+}
+
 // PKCS11 is a token behind a PKCS#11 module.
 type PKCS11 struct {
 	Module      string `yaml:"module"`
