@@ -5,6 +5,7 @@ package token
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func (k *key) bind(ctx context.Context, s *session, challenge, slot, ca []byte) 
 	if attestation.Binds(k.algorithm) {
 		digest := attestation.BindingDigest(k.algorithm, challenge)
 		signature, err := k.use(ctx, s, func(private crypto.PrivateKey) ([]byte, error) {
-			return private.(crypto.Signer).Sign(nil, digest, k.bindingOpts())
+			return private.(crypto.Signer).Sign(rand.Reader, digest, k.bindingOpts())
 		})
 		if err != nil {
 			return nil, fmt.Errorf("sign the challenge: %w", err)

@@ -170,6 +170,7 @@ func (b *Backend) finish(ctx context.Context, s *session, managementKey []byte, 
 		return nil, err
 	}
 	k := b.newKey(now, canonical(b.serial, c.place, m.id), m.algorithm, public)
+	k.making = true
 	var signer crypto.Signer
 	if m.algorithm.Use() == holdfast.UseSign {
 		signer = sessionSigner{ctx, s, k}
@@ -180,7 +181,11 @@ func (b *Backend) finish(ctx context.Context, s *session, managementKey []byte, 
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate: %w", err)
 	}
-	return k, writeCertificate(s, managementKey, c.slot, cert)
+	if err := writeCertificate(s, managementKey, c.slot, cert); err != nil {
+		return nil, err
+	}
+	k.making = false
+	return k, nil
 }
 
 // readBack checks what the card says of the new key: that it is the one it returned, was generated and has the policies

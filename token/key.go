@@ -30,6 +30,7 @@ type key struct {
 	public    crypto.PublicKey // in the type that holdfast.Key.Public says
 	pin       piv.PINPolicy    // 0 where the card does not tell: treated as always
 	touch     piv.TouchPolicy
+	making    bool // Generate has not yet written its certificate
 }
 
 var (
@@ -158,7 +159,7 @@ func (k *key) explain(err error) error {
 // diagnose looks whether the key is still in its slot when it could not be used, or made a wrong signature; err is what
 // happened and is returned when the key is there.
 func (k *key) diagnose(s *session, err error) error {
-	if errors.Is(err, holdfast.ErrUnavailable) || errors.Is(err, holdfast.ErrLocked) {
+	if k.making || errors.Is(err, holdfast.ErrUnavailable) || errors.Is(err, holdfast.ErrLocked) {
 		return err
 	}
 	c, readErr := k.b.readSlot(s, k.place)

@@ -67,6 +67,7 @@ const (
 	pcscUnknownReader pcscError = 0x80100009
 	pcscSharing       pcscError = 0x8010000B
 	pcscNoCard        pcscError = 0x8010000C
+	pcscNotTransacted pcscError = 0x80100016
 	pcscNoService     pcscError = 0x8010001D
 	pcscStopped       pcscError = 0x8010001E
 	pcscNoReaders     pcscError = 0x8010002E
@@ -79,6 +80,7 @@ var pcscTexts = map[pcscError]string{
 	pcscUnknownReader: "the reader is gone",
 	pcscSharing:       "another program is using the card",
 	pcscNoCard:        "no card is in the reader",
+	pcscNotTransacted: "the card was removed",
 	pcscNoService:     "the PC/SC daemon is not running; start pcscd",
 	pcscStopped:       "the PC/SC daemon was stopped; start pcscd",
 	pcscNoReaders:     "no smart card reader is connected",
