@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	softhsmtest "holdfast/softhsm-test"
+	"holdfast/softhsm-test/cmd/internal/daemon"
+)
+
+// lab holds what the sections need: options, the folder, the report, and what has to be ended.
+type lab struct {
+	*options
+	dir      string
+	report   *report
+	progress io.Writer
+	closers  []func() error // called last to first
+}
+
+// later makes the lab call f when it is closed.
+func (l *lab) later(f func() error) { l.closers = append(l.closers, f) }
+
+func (l *lab) close() error {
+	var errs []error
+	for i := len(l.closers) - 1; i >= 0; i-- {
+		errs = append(errs, l.closers[i]())
+	}
+	l.closers = nil
+	return errors.Join(errs...)
+}
+
+// sub returns a new folder in the lab's.
+func (l *lab) sub(name string) (string, error) {
+	dir := filepath.Join(l.dir, name)
+	return dir, os.Mkdir(dir, 0o700)
+}
+
+// say tells the person who waits what is being measured.
+func (l *lab) say(format string, args ...any) { fmt.Fprintf(l.progress, format+"\n", args...) }
+
+// token makes a token in a folder of its own.
+func (l *lab) token(name string) (*softhsmtest.Token, error) {
+	dir, err := l.sub(name)
+	if err != nil {
+		return nil, err
+	}
+	return softhsmtest.NewToken(dir, name)
+}
+
+// start starts a daemon in a folder of its own, to be stopped with the lab.
+func (l *lab) start(ctx context.Context, name string, backends ...daemon.Backend) (*daemon.Daemon, daemon.Config, error) {
+	cfg := daemon.Config{Binary: l.daemon, Dir: filepath.Join(l.dir, name), Backends: backends}
+	d, _, err := daemon.Start(ctx, cfg)
+	if err != nil {
+		return nil, cfg, fmt.Errorf("%w\n%s", err, tail(filepath.Join(cfg.Dir, "holdfastd.log")))
+	}
+	return d, cfg, nil
+}
+
+// stopTimeout is how long a daemon may take to stop in good order.
+const stopTimeout = 20 * time.Second
+
+func stop(ctx context.Context, d *daemon.Daemon) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := d.Stop(ctx); err != nil {
+		return fmt.Errorf("stop the daemon: %w\n%s", err, tail(d.Log))
+	}
+	return nil
+}
+
+// tail returns the end of a file, which will be gone when someone wants to read it.
+func tail(path string) string {
+	const size = 4096
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-size):])
+}
