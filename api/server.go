@@ -93,7 +93,13 @@ func (s *Server) Serve(l net.Listener) error {
 	sniff := newSniffer(l)
 	var group errgroup.Group
 	group.Go(sniff.serve)
-	group.Go(func() error { return s.grpc.Serve(sniff.grpc) })
+	group.Go(func() error {
+		// The two listeners are one: the HTTP server may have closed it before this one heard of Shutdown.
+		if err := s.grpc.Serve(sniff.grpc); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
 	group.Go(func() error {
 		if err := s.http.Serve(sniff.http); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			return err
