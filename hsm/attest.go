@@ -65,7 +65,9 @@ func (st statement) encode() ([]byte, error) {
 //	attributes.json  a flat JSON object in the form of RFC 8785: challenge (hexadecimal), algorithm, ref, residence, public_key
 //	                 (base64 of the SubjectPublicKeyInfo, empty for a secret key), module_… and token_…, one CKA_… for each
 //	                 attribute the module has, self_test_… with the outcome of each attempt to export a sacrificial
-//	                 key, distrust; for wrapped keys also kek_CKA_…, unwrap_template_honoured, unwrap_loosened
+//	                 key, distrust; for wrapped keys also kek_CKA_…, kek_id, wrap_mechanism, wrapped_here,
+//	                 unwrap_template_honoured, and unwrap_test_… with the outcome of each attempt to unwrap a key so that it
+//	                 can be exported
 //	attributes.sig   DER ECDSA-Sig-Value over the SHA-256 of attributes.json
 //	attestor.der     SubjectPublicKeyInfo of the P-256 key that signed, which lives on the same token, is labelled
 //	                 "holdfast attestation", is made at first need, and signs nothing else
@@ -142,14 +144,13 @@ func (k *key) state(s *session, st statement, wrapped *wrappedKey) error {
 	if err != nil {
 		return err
 	}
-	p := k.b.profile.Load()
 	st["residence"] = holdfast.Wrapped.String()
 	st["wrapped_here"] = wrapped.genuine.Load()
 	st["wrap_mechanism"] = mechanismName(uint(wrapped.body.Mechanism))
 	st["kek_id"] = hex.EncodeToString(wrapped.body.KEK)
 	st["kek_CKA_TRUSTED"] = kek.trusted
-	st["unwrap_template_honoured"] = p.lockDown
-	st["unwrap_loosened"] = p.unwraps
+	st["unwrap_template_honoured"] = kek.locked
+	st.addTrials("unwrap_test", s.c.profile.loosenings)
 	return s.stateAttributes(st, "kek_", kek.kek)
 }
 
@@ -216,8 +217,12 @@ func (b *Backend) stateProfile(st statement) {
 		return
 	}
 	st["distrust"] = p.distrust()
-	for i, t := range p.trials {
-		prefix := fmt.Sprintf("self_test_%02d_", i+1)
+	st.addTrials("self_test", p.trials)
+}
+
+func (st statement) addTrials(test string, trials []trial) {
+	for i, t := range trials {
+		prefix := fmt.Sprintf("%s_%02d_", test, i+1)
 		st[prefix+"attempt"], st[prefix+"outcome"], st[prefix+"escaped"] = t.name, t.outcome, t.escaped
 	}
 }

@@ -128,71 +128,76 @@ func (b *Backend) connection(ctx context.Context) (*connection, error) {
 	return b.connect(ctx, preparation{})
 }
 
-// connect makes a connection unless there is one. With a preparation it waits for an attempt that is under way, and makes
-// its own if that failed.
+// connect makes a connection unless there is one. With a PIN it makes its own attempt if one that is under way fails.
 func (b *Backend) connect(ctx context.Context, p preparation) (*connection, error) {
 	for {
-		b.mu.Lock()
-		if b.closed {
-			b.mu.Unlock()
-			return nil, holdfast.Errorf(holdfast.ErrUnavailable, "", "the backend is closed")
+		a, own, err := b.attempt(ctx, p, false)
+		if err != nil {
+			return nil, err
 		}
-		if c := b.current.Load(); c != nil {
-			b.mu.Unlock()
-			return c, nil
+		if err := a.wait(ctx); err != nil {
+			return nil, err
 		}
-		a := b.making
-		joined := a != nil
-		if !joined {
-			a = &attempt{done: make(chan struct{})}
-			b.making = a
-			// The attempt serves all who wait for it; its starter going away does not end it.
-			go b.finish(a, func() (*connection, error) { return b.dial(context.WithoutCancel(ctx), p) })
-		}
-		b.mu.Unlock()
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if a.err == nil || !joined || p.pin == nil {
+		if a.err == nil || own || p.pin == nil {
 			return a.c, a.err
 		}
 	}
 }
 
-// reconnect ends the current connection, if there is one, and makes another with a preparation.
+// reconnect ends the current connection, if there is one, and makes another.
 func (b *Backend) reconnect(ctx context.Context, p preparation) (*connection, error) {
 	for {
-		b.mu.Lock()
-		if b.closed {
-			b.mu.Unlock()
-			return nil, holdfast.Errorf(holdfast.ErrUnavailable, "", "the backend is closed")
+		a, own, err := b.attempt(ctx, p, true)
+		if err != nil {
+			return nil, err
 		}
-		a := b.making
-		own := a == nil
-		if own {
-			a = &attempt{done: make(chan struct{})}
-			b.making = a
-			old := b.current.Swap(nil)
-			go b.finish(a, func() (*connection, error) {
-				if old != nil {
-					if err := old.wait(b.cfg.CallTimeout); err != nil {
-						return nil, err
-					}
-				}
-				return b.dial(context.WithoutCancel(ctx), p)
-			})
-		}
-		b.mu.Unlock()
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := a.wait(ctx); err != nil {
+			return nil, err
 		}
 		if own {
 			return a.c, a.err
 		}
+	}
+}
+
+// attempt returns the attempt that is under way, or begins one and reports that it is the caller's own. Where there is a
+// connection already it is the outcome of the attempt, unless it is to be renewed.
+func (b *Backend) attempt(ctx context.Context, p preparation, renew bool) (a *attempt, own bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := b.current.Load()
+	switch {
+	case b.closed:
+		return nil, false, holdfast.Errorf(holdfast.ErrUnavailable, "", "the backend is closed")
+	case b.making != nil:
+		return b.making, false, nil
+	case old != nil && !renew:
+		a = &attempt{done: make(chan struct{}), c: old}
+		close(a.done)
+		return a, true, nil
+	}
+	a = &attempt{done: make(chan struct{})}
+	b.making = a
+	b.current.Store(nil)
+	ctx = context.WithoutCancel(ctx) // it serves all who wait for it; its starter going away does not end it
+	go b.finish(a, func() (*connection, error) {
+		if old != nil {
+			if err := old.wait(b.cfg.CallTimeout); err != nil {
+				return nil, err
+			}
+		}
+		return b.dial(ctx, p)
+	})
+	return a, true, nil
+}
+
+// wait waits for the attempt to end.
+func (a *attempt) wait(ctx context.Context) error {
+	select {
+	case <-a.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -246,7 +251,7 @@ func (b *Backend) prepare(ctx context.Context, c *connection, s *session, at pla
 	if p.pin != nil {
 		b.pins.keep(*p.pin)
 	}
-	if b.profile.Load() != nil {
+	if c.profile = b.profile.Load(); c.profile != nil {
 		return nil
 	}
 	var found *profile
@@ -261,6 +266,7 @@ func (b *Backend) prepare(ctx context.Context, c *connection, s *session, at pla
 	if err != nil {
 		return err
 	}
+	c.profile = found
 	b.profile.Store(found)
 	b.setCapabilities(found)
 	return nil

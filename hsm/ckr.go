@@ -5,7 +5,9 @@ package hsm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 
@@ -104,13 +106,17 @@ func returned(err error, values ...pkcs11.Error) bool {
 	return ok && slices.Contains(values, ckr)
 }
 
-// name returns the CKR_ name of what a call returned.
+// ckrName returns the CKR_ name of what a call returned, its number where it has no name.
 func ckrName(err error) string {
 	if err == nil {
 		return "CKR_OK"
 	}
 	if ckr, ok := errors.AsType[pkcs11.Error](err); ok {
-		return ckr.Error()
+		text := ckr.Error() // "pkcs11: 0x10: CKR_ATTRIBUTE_READ_ONLY"
+		if i := strings.Index(text, "CKR_"); i >= 0 {
+			return text[i:]
+		}
+		return fmt.Sprintf("0x%X", uint(ckr))
 	}
 	return err.Error()
 }

@@ -20,6 +20,8 @@ type connection struct {
 	slot  uint
 	epoch uint64 // of mod when the sessions were opened
 
+	profile *profile // what the token can do; set before start
+
 	jobs    chan *job
 	ended   chan struct{} // closed by end
 	endOnce sync.Once

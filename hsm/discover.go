@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"crypto/ecdh"
 	"crypto/rand"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -20,12 +19,12 @@ type profile struct {
 	mechanisms map[uint]pkcs11.MechanismInfo
 	support    []holdfast.Support
 	ways       map[holdfast.Algorithm]way
-	restrict   bool   // CKA_ALLOWED_MECHANISMS is stored and read back
-	peerDER    bool   // C_DeriveKey wants the peer's point in a DER OCTET STRING
-	wrap       uint   // mechanism for C_WrapKey, 0 for none
-	lockDown   bool   // CKA_UNWRAP_TEMPLATE is honoured
-	unwraps    string // how an unwrap that asks for an exportable key was answered
-	trials     []trial
+	restrict   bool    // CKA_ALLOWED_MECHANISMS is stored and read back
+	peerDER    bool    // C_DeriveKey wants the peer's point in a DER OCTET STRING
+	wrap       uint    // mechanism for C_WrapKey, 0 for none
+	lockDown   bool    // CKA_UNWRAP_TEMPLATE is honoured
+	trials     []trial // attempts to export a protected key
+	loosenings []trial // attempts to unwrap a key so that it can be exported, in spite of CKA_UNWRAP_TEMPLATE
 }
 
 // way is how keys of one algorithm are generated.
@@ -258,45 +257,7 @@ func (s *session) probeUnwrapped(p *profile, a holdfast.Algorithm, made pair) er
 
 // probeKEK makes a key-wrapping key in the session.
 func (s *session) probeKEK(unwrap *arrayTemplate) (pkcs11.ObjectHandle, error) {
-	template := kekTemplate(want{}, kekOptions{unwrap: unwrap})
-	return s.generateSecret(pkcs11.CKM_AES_KEY_GEN, template)
-}
-
-// tryLoosening wraps a key under one that has CKA_UNWRAP_TEMPLATE and unwraps it with a template that asks for an
-// exportable key. A module that honours the template refuses or does not do as asked.
-func (s *session) tryLoosening(p *profile) {
-	g, ok := p.ways[holdfast.ES256]
-	if p.wrap == 0 || !ok || !canLockDown {
-		p.unwraps = "not tried"
-		return
-	}
-	unwrap := lockDown()
-	defer unwrap.release()
-	kek, err := s.probeKEK(unwrap)
-	if err != nil {
-		p.unwraps = "CKA_UNWRAP_TEMPLATE is refused: " + ckrName(err)
-		return
-	}
-	made, err := s.generatePair(pairTemplates(holdfast.ES256, g.mech, g.params, want{extractable: true}))
-	defer func() { _ = s.destroy(kek, made.public, made.private) }()
-	if err != nil {
-		p.unwraps = "not tried: " + ckrName(err)
-		return
-	}
-	wrapped, err := s.wrap(p.wrap, kek, made.private)
-	if err != nil {
-		p.unwraps = "not tried: " + ckrName(err)
-		return
-	}
-	loose, err := s.unwrap(p.wrap, kek, wrapped, loosenedTemplate(g.mech))
-	if err != nil {
-		p.lockDown, p.unwraps = true, ckrName(err)
-		return
-	}
-	defer func() { _ = s.destroy(loose) }()
-	values, err := s.read(loose, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE)
-	p.lockDown = err == nil && values.is(pkcs11.CKA_SENSITIVE, true) && values.is(pkcs11.CKA_EXTRACTABLE, false)
-	p.unwraps = fmt.Sprintf("CKR_OK, and the key is exportable: %t", !p.lockDown)
+	return s.generateSecret(pkcs11.CKM_AES_KEY_GEN, kekTemplate(want{}, kekOptions{unwrap: unwrap}))
 }
 
 // distrust returns Capabilities.Distrust.

@@ -21,13 +21,14 @@ type wrappingKey struct {
 	kek     pkcs11.ObjectHandle
 	mac     pkcs11.ObjectHandle
 	trusted bool // CKA_TRUSTED, so that keys which only trusted keys may wrap can be made
+	locked  bool // what it wrapped cannot be unwrapped so that it can be exported: this was tried
 }
 
 // wrappingKeys are those that were found on the token.
 type wrappingKeys struct {
 	mu     sync.Mutex
 	loaded bool
-	keys   []wrappingKey // trusted ones first, then in the order of their identifiers
+	keys   []wrappingKey // the best first
 }
 
 func (w *wrappingKeys) forget() {
@@ -38,7 +39,7 @@ func (w *wrappingKeys) forget() {
 
 // kekOptions are the attributes of a KEK that not all modules, and not all users, may give.
 type kekOptions struct {
-	unwrap  *arrayTemplate // CKA_UNWRAP_TEMPLATE
+	unwrap  *arrayTemplate // CKA_UNWRAP_TEMPLATE, made to stay: CKA_MODIFIABLE and CKA_COPYABLE are false
 	trusted bool           // CKA_TRUSTED
 	public  bool           // CKA_PRIVATE is false
 }
@@ -54,7 +55,7 @@ func kekTemplate(w want, o kekOptions) []*pkcs11.Attribute {
 		list = append(list, attr(pkcs11.CKA_TRUSTED, true))
 	}
 	if o.unwrap != nil {
-		list = append(list, o.unwrap.attribute)
+		list = append(list, o.unwrap.attribute, attr(pkcs11.CKA_MODIFIABLE, false), attr(pkcs11.CKA_COPYABLE, false))
 	}
 	return list
 }
@@ -75,14 +76,6 @@ func unwrapTemplate(a holdfast.Algorithm, kind uint, w want) []*pkcs11.Attribute
 	}
 	list = append(list, attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY))
 	return append(list, privateUses(a)...)
-}
-
-// loosenedTemplate is what a thief would unwrap an EC key with.
-func loosenedTemplate(mech uint) []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{
-		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), attr(pkcs11.CKA_KEY_TYPE, keyType(holdfast.ES256, mech)),
-		attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_SENSITIVE, false), attr(pkcs11.CKA_EXTRACTABLE, true), attr(pkcs11.CKA_SIGN, true),
-	}
 }
 
 // wrappingKeys returns the usable key-wrapping keys on the token, from memory after the first time.
@@ -111,16 +104,23 @@ func (s *session) wrappingKeys() ([]wrappingKey, error) {
 		}
 	}
 	slices.SortFunc(keys, func(a, b wrappingKey) int {
-		if a.trusted != b.trusted {
-			if a.trusted {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.id, b.id)
+		return cmp.Or(cmp.Compare(b.rank(), a.rank()), cmp.Compare(a.id, b.id))
 	})
 	w.loaded, w.keys = true, keys
 	return keys, nil
+}
+
+// rank says how well a wrapping key protects what it wraps.
+func (k wrappingKey) rank() int {
+	switch {
+	case k.locked && k.trusted:
+		return 3
+	case k.locked:
+		return 2
+	case k.trusted:
+		return 1
+	}
+	return 0
 }
 
 // pairUp finds the HMAC key of a KEK and checks that both were made on this token and cannot leave: anybody with the PIN
@@ -143,7 +143,9 @@ func (s *session) pairUp(kek object, objects []object) (wrappingKey, bool, error
 		if returned(err, handleValues[:]...) || returned(err, lostValues[:]...) {
 			return wrappingKey{}, false, err
 		}
-		return wrappingKey{kek.id, kek.handle, o.handle, values.is(pkcs11.CKA_TRUSTED, true)}, true, nil
+		k := wrappingKey{id: kek.id, kek: kek.handle, mac: o.handle, trusted: values.is(pkcs11.CKA_TRUSTED, true)}
+		k.locked = s.c.profile.lockDown && !s.loosens(kek.handle)
+		return k, true, nil
 	}
 	return wrappingKey{}, false, nil
 }
@@ -162,14 +164,14 @@ func (s *session) wrappingKey(id []byte) (wrappingKey, error) {
 	return wrappingKey{}, holdfast.Errorf(holdfast.ErrInvalid, "", "the key was wrapped by another token: this one has no wrapping key %x", id)
 }
 
-// ensureWrappingKey makes a key-wrapping key where the token has none.
+// ensureWrappingKey makes a key-wrapping key where the token has none that is as good as can be made.
 func (b *Backend) ensureWrappingKey(ctx context.Context) error {
 	b.kekMu.Lock()
 	defer b.kekMu.Unlock()
 	var have bool
 	look := func(s *session) error {
 		keys, err := s.wrappingKeys()
-		have = len(keys) > 0
+		have = len(keys) > 0 && (keys[0].locked || !s.c.profile.lockDown)
 		return err
 	}
 	if err := b.run(ctx, look); err != nil || have {
