@@ -170,8 +170,8 @@ func (e *entry) finish(ctx context.Context, log *Log, previous string, key Key) 
 		return nil, err
 	}
 	e.signers = []string{key.Multikey}
-	extended := &Log{versions: slices.Clone(log.versions)}
-	if err := extended.add(e, e.time); err != nil {
+	version, err := log.following(e, e.time)
+	if err != nil {
 		return nil, bad("the entry would not be valid: %w", err)
 	}
 	proof, err := key.prove(ctx, e.canonical(e.versionID), e.time)
@@ -192,6 +192,7 @@ func (e *entry) finish(ctx context.Context, log *Log, previous string, key Key) 
 	if err != nil {
 		return nil, err
 	}
+	extended := &Log{versions: append(slices.Clip(log.versions), version)} // Clip: log keeps its own array
 	return &Created{DID: e.id, VersionID: e.versionID, Entry: line, Log: extended}, nil
 }
 

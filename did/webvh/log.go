@@ -204,11 +204,20 @@ func parseBatch(lines [][]byte, maxLine int) []parsedEntry {
 
 // add verifies what an entry owes to those before it, and adds it.
 func (l *Log) add(e *entry, now time.Time) error {
+	version, err := l.following(e, now)
+	if err == nil {
+		l.versions = append(l.versions, version)
+	}
+	return err
+}
+
+// following returns the version that an entry adds to the log.
+func (l *Log) following(e *entry, now time.Time) (Version, error) {
 	if e.number != uint64(len(l.versions))+1 {
-		return bad("the version number is %d", e.number)
+		return Version{}, bad("the version number is %d", e.number)
 	}
 	if e.time.After(now.Add(maxAhead)) {
-		return bad("the versionTime %s is in the future", e.versionTime)
+		return Version{}, bad("the versionTime %s is in the future", e.versionTime)
 	}
 	var parameters *Parameters
 	var err error
@@ -218,14 +227,12 @@ func (l *Log) add(e *entry, now time.Time) error {
 		parameters, err = e.checkNext(&l.versions[len(l.versions)-1])
 	}
 	if err != nil {
-		return err
+		return Version{}, err
 	}
-	version := Version{
-		ID: e.versionID, Number: e.number, Time: e.versionTime, State: e.state, DID: e.id, Parameters: parameters, at: e.time,
-	}
-	version.witness = l.witnessFor(parameters)
-	l.versions = append(l.versions, version)
-	return nil
+	return Version{
+		ID: e.versionID, Number: e.number, Time: e.versionTime, State: e.state, DID: e.id, Parameters: parameters,
+		at: e.time, witness: l.witnessFor(parameters),
+	}, nil
 }
 
 // witnessFor returns who has to approve an entry: the witnesses before it, or when there were none, its own.

@@ -18,7 +18,7 @@ import (
 )
 
 // seedKey returns the key of a seed in hexadecimal.
-func seedKey(t *testing.T, seed string) Key {
+func seedKey(t testing.TB, seed string) Key {
 	t.Helper()
 	raw, err := hex.DecodeString(seed)
 	if err != nil {
