@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/go-piv/piv-go/v2/piv"
 
@@ -228,7 +229,7 @@ func TestReplacedKey(t *testing.T) {
 func TestKeyReplacedWhileKnown(t *testing.T) {
 	b := newBench(t, vpiv.Config{})
 	cfg := b.config()
-	cfg.RotateManagementKey = token.RotateNever
+	cfg.RotateManagementKey, cfg.Idle = token.RotateNever, time.Millisecond
 	backend := b.open(cfg)
 	k := b.generate(backend, func(s *holdfast.KeySpec) { s.Place = "9c" })
 	yk := b.otherWhenFree()
@@ -246,7 +247,9 @@ func TestKeyReplacedWhileKnown(t *testing.T) {
 // TestResetCard checks a card that another program reset to its factory state.
 func TestResetCard(t *testing.T) {
 	b := newBench(t, vpiv.Config{})
-	backend := b.open(b.config())
+	cfg := b.config()
+	cfg.Idle = time.Millisecond
+	backend := b.open(cfg)
 	k := b.generate(backend, nil)
 	yk := b.otherWhenFree()
 	if err := errors.Join(yk.Reset(), yk.SetPIN(piv.DefaultPIN, pin), yk.Close()); err != nil {

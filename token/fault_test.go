@@ -200,10 +200,13 @@ func TestNotOffered(t *testing.T) {
 	})
 	t.Run("metadata", func(t *testing.T) {
 		b := newBench(t, vpiv.Config{})
-		ref := b.generate(b.open(b.config()), nil).Ref()
-		b.card.Inject(vpiv.Fault{INS: insMetadata, Lasting: true, Effect: lacks})
-		b.otherWhenFree().Close()
 		backend := b.open(b.config())
+		ref := b.generate(backend, nil).Ref()
+		if err := backend.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b.card.Inject(vpiv.Fault{INS: insMetadata, Lasting: true, Effect: lacks})
+		backend = b.open(b.config())
 		k, err := backend.Key(t.Context(), ref)
 		if err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ package token_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/go-piv/piv-go/v2/piv"
 
@@ -230,14 +231,25 @@ func TestNoPIN(t *testing.T) {
 	}
 }
 
-// TestReleased checks that an idle card is let go, and that the next program does not find our PIN verified.
+// TestReleased checks that the card is ours alone while in use, that it is let go when idle, and that the next program
+// does not find our PIN verified.
 func TestReleased(t *testing.T) {
 	b := newBench(t, vpiv.Config{})
-	backend := b.open(b.config())
+	cfg := b.config()
+	cfg.Idle = time.Millisecond
+	backend := b.open(cfg)
 	k := b.generate(backend, nil)
-	b.mustSign(k)
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	b.card.Inject(vpiv.Fault{INS: insAuthenticate, Slot: 0x82, Effect: vpiv.Hold{Entered: entered, Release: release}})
+	signed := make(chan error, 1)
+	go func() { signed <- b.sign(k) }()
+	<-entered
 	if _, err := piv.Open(b.reader.Name(0)); err == nil {
-		t.Fatal("the card was shared while in use")
+		t.Error("the card was shared while in use")
+	}
+	close(release)
+	if err := <-signed; err != nil {
+		t.Fatal(err)
 	}
 	yk := b.otherWhenFree()
 	if left, err := yk.Retries(); err != nil || left != 3 {
