@@ -1,12 +1,14 @@
 package vpiv
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -116,7 +118,7 @@ func (c *Card) attestation(slot byte, key, signer *slotKey) ([]byte, error) {
 	objects, ok := parseTLVs(c.state.objects[objAttestation])
 	der, has := findTLV(objects, tagCertificate)
 	if !ok || !has {
-		return nil, fmt.Errorf("no attestation certificate")
+		return nil, errors.New("no attestation certificate")
 	}
 	issuer, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -137,7 +139,11 @@ func (c *Card) attestation(slot byte, key, signer *slotKey) ([]byte, error) {
 			{Id: extFormFactor, Value: []byte{c.state.formFactor}},
 		},
 	}
-	return x509.CreateCertificate(rand.Reader, template, issuer, key.private.public(), signer.private.stored())
+	with, ok := signer.private.stored().(crypto.Signer)
+	if !ok {
+		return nil, errors.New("the attestation key does not sign")
+	}
+	return createCertificate(template, issuer, key.private.public(), with)
 }
 
 // randomSerial returns a positive certificate serial number of 16 bytes.

@@ -151,12 +151,15 @@ func parseRSAKey(algorithm byte, objects []tlv) (privateKey, error) {
 		return nil, err
 	}
 	pre := key.Precomputed
-	if key.N.BitLen() != bits || pre.Dp == nil || pre.Dp.Cmp(numbers[importExpP]) != 0 ||
-		pre.Dq.Cmp(numbers[importExpQ]) != 0 || pre.Qinv.Cmp(numbers[importInverse]) != 0 {
+	if key.N.BitLen() != bits || !equal(pre.Dp, numbers[importExpP]) || !equal(pre.Dq, numbers[importExpQ]) ||
+		!equal(pre.Qinv, numbers[importInverse]) {
 		return nil, errors.New("numbers that do not belong together")
 	}
 	return rsaKey{key}, nil
 }
+
+// equal compares a precomputed number, which is missing for primes that are not two different ones.
+func equal(have, want *big.Int) bool { return have != nil && have.Cmp(want) == 0 }
 
 func rsaFromPrimes(p, q *big.Int) (*rsa.PrivateKey, error) {
 	one := big.NewInt(1)
