@@ -187,6 +187,20 @@ type Prober interface {
 	Probe(ctx context.Context) error
 }
 
+// Activator is a Backend whose device can prove that the key it attests with and the key its maker certified are in the
+// same device.
+type Activator interface {
+	// Activate returns the secret in a credential that a verifier made for both keys (TPM2_ActivateCredential). It returns
+	// ErrIntegrity for a credential that was made for other keys or edited, ErrInvalid for one that is none.
+	Activate(ctx context.Context, credential []byte) (Secret, error)
+}
+
+// Examiner is a Backend that knows what a person should look at: a factory PIN, a module that keeps less than it should.
+type Examiner interface {
+	// Examine asks the device and returns one sentence for each concern, with what to do. It tries no PIN.
+	Examine(ctx context.Context) ([]string, error)
+}
+
 // Optional interfaces of a Key.
 
 // WrappedKey is a Key whose private half is kept outside the device.

@@ -76,7 +76,7 @@ func (h *handlers) InspectBackend(ctx context.Context, r *pb.InspectBackendReque
 	if err != nil {
 		return nil, err
 	}
-	wire := &pb.Inspection{}
+	wire := &pb.Inspection{Concerns: found.Concerns}
 	for _, k := range found.Missing {
 		wire.Missing = append(wire.Missing, k.Name)
 	}
@@ -96,6 +96,14 @@ func (h *handlers) InspectBackend(ctx context.Context, r *pb.InspectBackendReque
 		wire.Pending = append(wire.Pending, string(act.Act)+" "+act.Name)
 	}
 	return wire, nil
+}
+
+func (h *handlers) ActivateCredential(ctx context.Context, r *pb.ActivateCredentialRequest) (*pb.ActivateCredentialResponse, error) {
+	answer, err := h.custody().Activate(ctx, r.GetName(), r.GetCredential())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ActivateCredentialResponse{Answer: answer.Bytes()}, nil
 }
 
 func (h *handlers) Seal(ctx context.Context, r *pb.SealRequest) (*pb.SealResponse, error) {

@@ -10,6 +10,7 @@ import (
 	"holdfast"
 	pb "holdfast/api/holdfastpb"
 	"holdfast/custody"
+	"holdfast/custody/evidence"
 	"holdfast/internal/pubkey"
 )
 
@@ -217,5 +218,5 @@ func (h *handlers) AttestKey(ctx context.Context, r *pb.AttestKeyRequest) (*pb.A
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AttestKeyResponse{Files: bundle}, nil
+	return &pb.AttestKeyResponse{Kind: evidence.Kind(bundle), Files: bundle}, nil
 }

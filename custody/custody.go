@@ -144,6 +144,7 @@ type Inspection struct {
 	Foreign  []holdfast.Ref // usable keys without a record that were never Holdfast's: normal
 	Unusable []error        // objects that Holdfast cannot use
 	Pending  []store.Intent // acts that wait to be finished
+	Concerns []string       // what the device itself should be looked at for (holdfast.Examiner)
 }
 
 // Undead is a key on a device that was destroyed according to the records.

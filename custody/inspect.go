@@ -32,6 +32,11 @@ func (s *Service) InspectBackend(ctx context.Context, name string) (Inspection, 
 	if err := errors.Join(i.compareRecords(ctx), i.compareFound(ctx)); err != nil {
 		return Inspection{}, err
 	}
+	if examiner, ok := holdfast.As[holdfast.Examiner](d.Backend); ok {
+		if i.result.Concerns, err = examiner.Examine(ctx); err != nil {
+			return Inspection{}, b.observe(err)
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.concerns = i.result.concerns()

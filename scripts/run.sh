@@ -28,6 +28,8 @@ quoted() {
 	done
 	printf '%s' "${out# }"
 }
+note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
+say() { printf '%s$ %s%s\n' "$bold" "$1" "$plain"; }
 refused() { # the command has to fail
 	printf '%s$ %s%s\n' "$bold" "$(quoted "$@")" "$plain"
 	if "$@"; then echo "this should have been refused" >&2; exit 1; fi
@@ -90,16 +92,19 @@ show holdfast key public org-control --output org-control.pem
 show openssl pkeyutl -verify -pubin -inkey org-control.pem -rawin -in message -sigfile org-control.sig
 
 step "The HSM's own tool agrees: sensitive, never extractable, local"
-printf '%s$ pkcs11-tool --module ... --token-label holdfast --login --list-objects --type privkey%s\n' "$bold" "$plain"
-SOFTHSM2_CONF=$D/softhsm/softhsm2.conf pkcs11-tool --module "$(sed -n 's/.*module: *\([^,}]*\).*/\1/p' holdfastd.yaml | tr -d '"')" \
-	--token-label holdfast --login --pin "file:$D/pins/hsm" --list-objects --type privkey 2>/dev/null ||
-	SOFTHSM2_CONF=$D/softhsm/softhsm2.conf pkcs11-tool --module "$(sed -n 's/.*module: *\([^,}]*\).*/\1/p' holdfastd.yaml | tr -d '"')" \
-	--token-label holdfast --login --pin "$(cat "$D/pins/hsm")" --list-objects --type privkey
+module=$(sed -n 's/^ *module: *"\(.*\)"$/\1/p' holdfastd.yaml)
+export SOFTHSM2_CONF=$D/softhsm/softhsm2.conf
+say "$(quoted pkcs11-tool --module "$module" --token-label holdfast --login --list-objects --type privkey)"
+pkcs11-tool --module "$module" --token-label holdfast --login --pin "$(cat pins/hsm)" --list-objects --type privkey
 
 step "Evidence for someone who does not trust us: checked offline, without the daemon"
 nonce=$(openssl rand -hex 16)
 show holdfast key attest server --output evidence-tpm --nonce "$nonce"
-show holdfast evidence verify evidence-tpm --nonce "$nonce" --trust-anchor trust/tpm-ek-ca.pem
+note "(the verifier asks the TPM once whether its attestation key is its own)"
+show holdfast evidence challenge evidence-tpm --output question --keep secret
+show holdfast backend activate tpm --input question --output answer
+show holdfast evidence trust evidence-tpm --keep secret --answer answer --trust-anchor trust/tpm-ek-ca.pem --output tpm-ak.pem
+show holdfast evidence verify evidence-tpm --nonce "$nonce" --trust-anchor trust/tpm-ek-ca.pem --trust-anchor tpm-ak.pem
 show holdfast key attest alice --output evidence-card --nonce "$nonce"
 show holdfast evidence verify evidence-card --nonce "$nonce" --trust-anchor trust/piv-attestation-root.pem
 show holdfast key attest org-control --output evidence-hsm
@@ -107,12 +112,9 @@ show holdfast evidence verify evidence-hsm --unanchored
 
 step "One bit changed is one bit too many"
 cp -r evidence-tpm evidence-forged
-printf '%s$ (flip one bit of evidence-forged/statement.json)%s\n' "$bold" "$plain"
-python3 - evidence-forged/statement.json 2>/dev/null <<'PY' || perl -e 'open(F,"+<",$ARGV[0]);binmode F;seek F,40,0;read F,$b,1;seek F,40,0;print F chr(ord($b)^1)' evidence-forged/statement.json
-import sys
-f=open(sys.argv[1],"r+b"); f.seek(40); b=f.read(1); f.seek(40); f.write(bytes([b[0]^1]))
-PY
-refused holdfast evidence verify evidence-forged --nonce "$nonce" --trust-anchor trust/tpm-ek-ca.pem
+note "(one bit of evidence-forged/statement.json is flipped)"
+perl -e 'open F, "+<:raw", $ARGV[0] or die; seek F, 40, 0; read F, $b, 1; seek F, 40, 0; print F chr(ord($b) ^ 1)' evidence-forged/statement.json
+refused holdfast evidence verify evidence-forged --nonce "$nonce" --trust-anchor tpm-ak.pem
 
 step "A DID: controlled by the HSM, with the card committed to as the key that may take over"
 show holdfast did create --method webvh --domain id.holdfast.test --path org --key org-control --next-key org-next \

@@ -556,7 +556,9 @@ type Inspection struct {
 	// Objects that Holdfast cannot use, each with the reason.
 	Unusable []string `protobuf:"bytes,5,rep,name=unusable,proto3" json:"unusable,omitempty"`
 	// Acts that wait for the device to be finished.
-	Pending       []string `protobuf:"bytes,6,rep,name=pending,proto3" json:"pending,omitempty"`
+	Pending []string `protobuf:"bytes,6,rep,name=pending,proto3" json:"pending,omitempty"`
+	// What the device itself should be looked at for: factory PINs and the like.
+	Concerns      []string `protobuf:"bytes,7,rep,name=concerns,proto3" json:"concerns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -633,6 +635,13 @@ func (x *Inspection) GetPending() []string {
 	return nil
 }
 
+func (x *Inspection) GetConcerns() []string {
+	if x != nil {
+		return x.Concerns
+	}
+	return nil
+}
+
 type UnlockBackendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -686,6 +695,104 @@ func (x *UnlockBackendRequest) GetPin() []byte {
 	return nil
 }
 
+type ActivateCredentialRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What `holdfast evidence challenge` or tpm2_makecredential wrote.
+	Credential    []byte `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateCredentialRequest) Reset() {
+	*x = ActivateCredentialRequest{}
+	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateCredentialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateCredentialRequest) ProtoMessage() {}
+
+func (x *ActivateCredentialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateCredentialRequest.ProtoReflect.Descriptor instead.
+func (*ActivateCredentialRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ActivateCredentialRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ActivateCredentialRequest) GetCredential() []byte {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
+type ActivateCredentialResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret in the credential; it goes back to the verifier.
+	Answer        []byte `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateCredentialResponse) Reset() {
+	*x = ActivateCredentialResponse{}
+	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateCredentialResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateCredentialResponse) ProtoMessage() {}
+
+func (x *ActivateCredentialResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateCredentialResponse.ProtoReflect.Descriptor instead.
+func (*ActivateCredentialResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ActivateCredentialResponse) GetAnswer() []byte {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
 type SealRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Backend string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
@@ -699,7 +806,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +818,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[10]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +831,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SealRequest) GetBackend() string {
@@ -764,7 +871,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +883,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[11]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +896,7 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SealResponse) GetBlob() []byte {
@@ -810,7 +917,7 @@ type UnsealRequest struct {
 
 func (x *UnsealRequest) Reset() {
 	*x = UnsealRequest{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[12]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +929,7 @@ func (x *UnsealRequest) String() string {
 func (*UnsealRequest) ProtoMessage() {}
 
 func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[12]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +942,7 @@ func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealRequest.ProtoReflect.Descriptor instead.
 func (*UnsealRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UnsealRequest) GetBackend() string {
@@ -868,7 +975,7 @@ type UnsealResponse struct {
 
 func (x *UnsealResponse) Reset() {
 	*x = UnsealResponse{}
-	mi := &file_holdfast_v1_backends_proto_msgTypes[13]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +987,7 @@ func (x *UnsealResponse) String() string {
 func (*UnsealResponse) ProtoMessage() {}
 
 func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_backends_proto_msgTypes[13]
+	mi := &file_holdfast_v1_backends_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1000,7 @@ func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealResponse.ProtoReflect.Descriptor instead.
 func (*UnsealResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_backends_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnsealResponse) GetSecret() []byte {
@@ -948,7 +1055,7 @@ const file_holdfast_v1_backends_proto_rawDesc = "" +
 	"\x13ProbeBackendRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"+\n" +
 	"\x15InspectBackendRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xa8\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xc4\x01\n" +
 	"\n" +
 	"Inspection\x12\x18\n" +
 	"\amissing\x18\x01 \x03(\tR\amissing\x12\x18\n" +
@@ -956,10 +1063,18 @@ const file_holdfast_v1_backends_proto_rawDesc = "" +
 	"\x06undead\x18\x03 \x03(\tR\x06undead\x12\x18\n" +
 	"\aforeign\x18\x04 \x03(\tR\aforeign\x12\x1a\n" +
 	"\bunusable\x18\x05 \x03(\tR\bunusable\x12\x18\n" +
-	"\apending\x18\x06 \x03(\tR\apending\"<\n" +
+	"\apending\x18\x06 \x03(\tR\apending\x12\x1a\n" +
+	"\bconcerns\x18\a \x03(\tR\bconcerns\"<\n" +
 	"\x14UnlockBackendRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03pin\x18\x02 \x01(\fR\x03pin\"r\n" +
+	"\x03pin\x18\x02 \x01(\fR\x03pin\"O\n" +
+	"\x19ActivateCredentialRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x02 \x01(\fR\n" +
+	"credential\"4\n" +
+	"\x1aActivateCredentialResponse\x12\x16\n" +
+	"\x06answer\x18\x01 \x01(\fR\x06answer\"r\n" +
 	"\vSealRequest\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x12\n" +
@@ -974,12 +1089,13 @@ const file_holdfast_v1_backends_proto_rawDesc = "" +
 	"\n" +
 	"auth_value\x18\x03 \x01(\fR\tauthValue\"(\n" +
 	"\x0eUnsealResponse\x12\x16\n" +
-	"\x06secret\x18\x01 \x01(\fR\x06secret2\xc6\x03\n" +
+	"\x06secret\x18\x01 \x01(\fR\x06secret2\xad\x04\n" +
 	"\x0eBackendService\x12S\n" +
 	"\fListBackends\x12 .holdfast.v1.ListBackendsRequest\x1a!.holdfast.v1.ListBackendsResponse\x12F\n" +
 	"\fProbeBackend\x12 .holdfast.v1.ProbeBackendRequest\x1a\x14.holdfast.v1.Backend\x12M\n" +
 	"\x0eInspectBackend\x12\".holdfast.v1.InspectBackendRequest\x1a\x17.holdfast.v1.Inspection\x12H\n" +
-	"\rUnlockBackend\x12!.holdfast.v1.UnlockBackendRequest\x1a\x14.holdfast.v1.Backend\x12;\n" +
+	"\rUnlockBackend\x12!.holdfast.v1.UnlockBackendRequest\x1a\x14.holdfast.v1.Backend\x12e\n" +
+	"\x12ActivateCredential\x12&.holdfast.v1.ActivateCredentialRequest\x1a'.holdfast.v1.ActivateCredentialResponse\x12;\n" +
 	"\x04Seal\x12\x18.holdfast.v1.SealRequest\x1a\x19.holdfast.v1.SealResponse\x12A\n" +
 	"\x06Unseal\x12\x1a.holdfast.v1.UnsealRequest\x1a\x1b.holdfast.v1.UnsealResponseB\x19Z\x17holdfast/api/holdfastpbb\x06proto3"
 
@@ -995,22 +1111,24 @@ func file_holdfast_v1_backends_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_backends_proto_rawDescData
 }
 
-var file_holdfast_v1_backends_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_holdfast_v1_backends_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_holdfast_v1_backends_proto_goTypes = []any{
-	(*Backend)(nil),               // 0: holdfast.v1.Backend
-	(*Device)(nil),                // 1: holdfast.v1.Device
-	(*AlgorithmSupport)(nil),      // 2: holdfast.v1.AlgorithmSupport
-	(*Pin)(nil),                   // 3: holdfast.v1.Pin
-	(*ListBackendsRequest)(nil),   // 4: holdfast.v1.ListBackendsRequest
-	(*ListBackendsResponse)(nil),  // 5: holdfast.v1.ListBackendsResponse
-	(*ProbeBackendRequest)(nil),   // 6: holdfast.v1.ProbeBackendRequest
-	(*InspectBackendRequest)(nil), // 7: holdfast.v1.InspectBackendRequest
-	(*Inspection)(nil),            // 8: holdfast.v1.Inspection
-	(*UnlockBackendRequest)(nil),  // 9: holdfast.v1.UnlockBackendRequest
-	(*SealRequest)(nil),           // 10: holdfast.v1.SealRequest
-	(*SealResponse)(nil),          // 11: holdfast.v1.SealResponse
-	(*UnsealRequest)(nil),         // 12: holdfast.v1.UnsealRequest
-	(*UnsealResponse)(nil),        // 13: holdfast.v1.UnsealResponse
+	(*Backend)(nil),                    // 0: holdfast.v1.Backend
+	(*Device)(nil),                     // 1: holdfast.v1.Device
+	(*AlgorithmSupport)(nil),           // 2: holdfast.v1.AlgorithmSupport
+	(*Pin)(nil),                        // 3: holdfast.v1.Pin
+	(*ListBackendsRequest)(nil),        // 4: holdfast.v1.ListBackendsRequest
+	(*ListBackendsResponse)(nil),       // 5: holdfast.v1.ListBackendsResponse
+	(*ProbeBackendRequest)(nil),        // 6: holdfast.v1.ProbeBackendRequest
+	(*InspectBackendRequest)(nil),      // 7: holdfast.v1.InspectBackendRequest
+	(*Inspection)(nil),                 // 8: holdfast.v1.Inspection
+	(*UnlockBackendRequest)(nil),       // 9: holdfast.v1.UnlockBackendRequest
+	(*ActivateCredentialRequest)(nil),  // 10: holdfast.v1.ActivateCredentialRequest
+	(*ActivateCredentialResponse)(nil), // 11: holdfast.v1.ActivateCredentialResponse
+	(*SealRequest)(nil),                // 12: holdfast.v1.SealRequest
+	(*SealResponse)(nil),               // 13: holdfast.v1.SealResponse
+	(*UnsealRequest)(nil),              // 14: holdfast.v1.UnsealRequest
+	(*UnsealResponse)(nil),             // 15: holdfast.v1.UnsealResponse
 }
 var file_holdfast_v1_backends_proto_depIdxs = []int32{
 	1,  // 0: holdfast.v1.Backend.device:type_name -> holdfast.v1.Device
@@ -1021,16 +1139,18 @@ var file_holdfast_v1_backends_proto_depIdxs = []int32{
 	6,  // 5: holdfast.v1.BackendService.ProbeBackend:input_type -> holdfast.v1.ProbeBackendRequest
 	7,  // 6: holdfast.v1.BackendService.InspectBackend:input_type -> holdfast.v1.InspectBackendRequest
 	9,  // 7: holdfast.v1.BackendService.UnlockBackend:input_type -> holdfast.v1.UnlockBackendRequest
-	10, // 8: holdfast.v1.BackendService.Seal:input_type -> holdfast.v1.SealRequest
-	12, // 9: holdfast.v1.BackendService.Unseal:input_type -> holdfast.v1.UnsealRequest
-	5,  // 10: holdfast.v1.BackendService.ListBackends:output_type -> holdfast.v1.ListBackendsResponse
-	0,  // 11: holdfast.v1.BackendService.ProbeBackend:output_type -> holdfast.v1.Backend
-	8,  // 12: holdfast.v1.BackendService.InspectBackend:output_type -> holdfast.v1.Inspection
-	0,  // 13: holdfast.v1.BackendService.UnlockBackend:output_type -> holdfast.v1.Backend
-	11, // 14: holdfast.v1.BackendService.Seal:output_type -> holdfast.v1.SealResponse
-	13, // 15: holdfast.v1.BackendService.Unseal:output_type -> holdfast.v1.UnsealResponse
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
+	10, // 8: holdfast.v1.BackendService.ActivateCredential:input_type -> holdfast.v1.ActivateCredentialRequest
+	12, // 9: holdfast.v1.BackendService.Seal:input_type -> holdfast.v1.SealRequest
+	14, // 10: holdfast.v1.BackendService.Unseal:input_type -> holdfast.v1.UnsealRequest
+	5,  // 11: holdfast.v1.BackendService.ListBackends:output_type -> holdfast.v1.ListBackendsResponse
+	0,  // 12: holdfast.v1.BackendService.ProbeBackend:output_type -> holdfast.v1.Backend
+	8,  // 13: holdfast.v1.BackendService.InspectBackend:output_type -> holdfast.v1.Inspection
+	0,  // 14: holdfast.v1.BackendService.UnlockBackend:output_type -> holdfast.v1.Backend
+	11, // 15: holdfast.v1.BackendService.ActivateCredential:output_type -> holdfast.v1.ActivateCredentialResponse
+	13, // 16: holdfast.v1.BackendService.Seal:output_type -> holdfast.v1.SealResponse
+	15, // 17: holdfast.v1.BackendService.Unseal:output_type -> holdfast.v1.UnsealResponse
+	11, // [11:18] is the sub-list for method output_type
+	4,  // [4:11] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1048,7 +1168,7 @@ func file_holdfast_v1_backends_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_backends_proto_rawDesc), len(file_holdfast_v1_backends_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,12 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BackendService_ListBackends_FullMethodName   = "/holdfast.v1.BackendService/ListBackends"
-	BackendService_ProbeBackend_FullMethodName   = "/holdfast.v1.BackendService/ProbeBackend"
-	BackendService_InspectBackend_FullMethodName = "/holdfast.v1.BackendService/InspectBackend"
-	BackendService_UnlockBackend_FullMethodName  = "/holdfast.v1.BackendService/UnlockBackend"
-	BackendService_Seal_FullMethodName           = "/holdfast.v1.BackendService/Seal"
-	BackendService_Unseal_FullMethodName         = "/holdfast.v1.BackendService/Unseal"
+	BackendService_ListBackends_FullMethodName       = "/holdfast.v1.BackendService/ListBackends"
+	BackendService_ProbeBackend_FullMethodName       = "/holdfast.v1.BackendService/ProbeBackend"
+	BackendService_InspectBackend_FullMethodName     = "/holdfast.v1.BackendService/InspectBackend"
+	BackendService_UnlockBackend_FullMethodName      = "/holdfast.v1.BackendService/UnlockBackend"
+	BackendService_ActivateCredential_FullMethodName = "/holdfast.v1.BackendService/ActivateCredential"
+	BackendService_Seal_FullMethodName               = "/holdfast.v1.BackendService/Seal"
+	BackendService_Unseal_FullMethodName             = "/holdfast.v1.BackendService/Unseal"
 )
 
 // BackendServiceClient is the client API for BackendService service.
@@ -41,6 +42,8 @@ type BackendServiceClient interface {
 	InspectBackend(ctx context.Context, in *InspectBackendRequest, opts ...grpc.CallOption) (*Inspection, error)
 	// UnlockBackend gives the device a PIN once, on behalf of a person who acts now.
 	UnlockBackend(ctx context.Context, in *UnlockBackendRequest, opts ...grpc.CallOption) (*Backend, error)
+	// ActivateCredential proves to a verifier that a TPM's attestation and endorsement keys are in the same TPM.
+	ActivateCredential(ctx context.Context, in *ActivateCredentialRequest, opts ...grpc.CallOption) (*ActivateCredentialResponse, error)
 	// Seal binds a secret to the device.
 	Seal(ctx context.Context, in *SealRequest, opts ...grpc.CallOption) (*SealResponse, error)
 	// Unseal returns a sealed secret.
@@ -95,6 +98,16 @@ func (c *backendServiceClient) UnlockBackend(ctx context.Context, in *UnlockBack
 	return out, nil
 }
 
+func (c *backendServiceClient) ActivateCredential(ctx context.Context, in *ActivateCredentialRequest, opts ...grpc.CallOption) (*ActivateCredentialResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActivateCredentialResponse)
+	err := c.cc.Invoke(ctx, BackendService_ActivateCredential_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *backendServiceClient) Seal(ctx context.Context, in *SealRequest, opts ...grpc.CallOption) (*SealResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SealResponse)
@@ -129,6 +142,8 @@ type BackendServiceServer interface {
 	InspectBackend(context.Context, *InspectBackendRequest) (*Inspection, error)
 	// UnlockBackend gives the device a PIN once, on behalf of a person who acts now.
 	UnlockBackend(context.Context, *UnlockBackendRequest) (*Backend, error)
+	// ActivateCredential proves to a verifier that a TPM's attestation and endorsement keys are in the same TPM.
+	ActivateCredential(context.Context, *ActivateCredentialRequest) (*ActivateCredentialResponse, error)
 	// Seal binds a secret to the device.
 	Seal(context.Context, *SealRequest) (*SealResponse, error)
 	// Unseal returns a sealed secret.
@@ -154,6 +169,9 @@ func (UnimplementedBackendServiceServer) InspectBackend(context.Context, *Inspec
 }
 func (UnimplementedBackendServiceServer) UnlockBackend(context.Context, *UnlockBackendRequest) (*Backend, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlockBackend not implemented")
+}
+func (UnimplementedBackendServiceServer) ActivateCredential(context.Context, *ActivateCredentialRequest) (*ActivateCredentialResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActivateCredential not implemented")
 }
 func (UnimplementedBackendServiceServer) Seal(context.Context, *SealRequest) (*SealResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Seal not implemented")
@@ -254,6 +272,24 @@ func _BackendService_UnlockBackend_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BackendService_ActivateCredential_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActivateCredentialRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BackendServiceServer).ActivateCredential(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BackendService_ActivateCredential_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BackendServiceServer).ActivateCredential(ctx, req.(*ActivateCredentialRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BackendService_Seal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SealRequest)
 	if err := dec(in); err != nil {
@@ -312,6 +348,10 @@ var BackendService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnlockBackend",
 			Handler:    _BackendService_UnlockBackend_Handler,
+		},
+		{
+			MethodName: "ActivateCredential",
+			Handler:    _BackendService_ActivateCredential_Handler,
 		},
 		{
 			MethodName: "Seal",

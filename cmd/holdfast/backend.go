@@ -14,7 +14,7 @@ import (
 
 func (c *cli) backendCommand() *cobra.Command {
 	return group("backend", "The devices", c.backendList(), c.backendShow(), c.backendProbe(), c.backendUnlock(),
-		c.backendSeal(), c.backendUnseal())
+		c.backendSeal(), c.backendUnseal(), c.backendActivate())
 }
 
 func (c *cli) backendList() *cobra.Command {
@@ -299,6 +299,35 @@ func (c *cli) backendUnseal() *cobra.Command {
 		},
 	}
 	inputOutput(cmd, &input, &output, "the sealed blob", "the secret")
+	return cmd
+}
+
+func (c *cli) backendActivate() *cobra.Command {
+	var input, output string
+	cmd := &cobra.Command{
+		Use:   "activate NAME",
+		Short: "Answer a verifier's question to a TPM (TPM2_ActivateCredential)",
+		Long: "Reads what a verifier made with `holdfast evidence challenge` or tpm2_makecredential, and writes the answer that\n" +
+			"only the TPM with that endorsement key and that attestation key can give.",
+		Args:              args1("the backend's name"),
+		ValidArgsFunction: c.completeBackends,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			credential, err := c.readInput(input)
+			if err != nil {
+				return err
+			}
+			daemon, err := c.connect()
+			if err != nil {
+				return err
+			}
+			resp, err := daemon.ActivateCredential(cmd.Context(), &pb.ActivateCredentialRequest{Name: args[0], Credential: credential})
+			if err != nil {
+				return err
+			}
+			return c.writeOutput(output, resp.GetAnswer(), 0o644)
+		},
+	}
+	inputOutput(cmd, &input, &output, "the verifier's credential", "the answer")
 	return cmd
 }
 

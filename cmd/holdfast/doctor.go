@@ -266,6 +266,9 @@ func (c *cli) inspect(ctx context.Context, d *doctor, name string) {
 	if n := len(i.GetForeign()); n > 0 {
 		d.note(name+" keys", "%d keys on the device are not in custody; `holdfast key adopt` takes them", n)
 	}
+	for _, text := range i.GetConcerns() {
+		d.note(name, "%s", text)
+	}
 	for _, text := range i.GetUnusable() {
 		d.note(name+" keys", "%s", text)
 	}

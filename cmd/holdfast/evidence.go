@@ -22,7 +22,7 @@ const (
 )
 
 func (c *cli) evidenceCommand() *cobra.Command {
-	return group("evidence", "Proof that keys live in devices", c.evidenceVerify())
+	return group("evidence", "Proof that keys live in devices", c.evidenceVerify(), c.evidenceChallenge(), c.evidenceTrust())
 }
 
 func (c *cli) evidenceVerify() *cobra.Command {
@@ -55,7 +55,7 @@ func (c *cli) evidenceVerify() *cobra.Command {
 			}
 			if !report.Anchored && !unanchored {
 				return holdfast.Errorf(holdfast.ErrDenied, "", "the evidence is intact, but it ends in nothing you named; "+
-					"give --trust-anchor FILE, or accept that with --unanchored")
+					"give --trust-anchor FILE (of a TPM: what holdfast evidence trust wrote), or accept that with --unanchored")
 			}
 			return nil
 		},
@@ -169,7 +169,7 @@ func (c *cli) printReport(r evidence.Report) error {
 	if c.json {
 		return c.printAny(map[string]any{
 			"name": r.Name, "algorithm": r.Algorithm, "purpose": r.Purpose, "kind": r.Kind,
-			"public": multikey, "anchored": r.Anchored, "checks": r.Lines,
+			"public": multikey, "anchored": r.Anchored, "checks": r.Lines, "warnings": r.Warnings,
 		})
 	}
 	if err := c.fields("key", r.Name, "algorithm", string(r.Algorithm), "purpose", r.Purpose, "public", multikey, "evidence", r.Kind); err != nil {
@@ -177,6 +177,11 @@ func (c *cli) printReport(r evidence.Report) error {
 	}
 	for _, line := range r.Lines {
 		if err := c.println("  ✓ " + line); err != nil {
+			return err
+		}
+	}
+	for _, line := range r.Warnings {
+		if err := c.println("  ! " + line); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 	"did/webvh":         {"", "did", "did/key", "did/dataintegrity", "internal/pubkey", "internal/strictjson"},
 	"did/fetch":         {"", "did"},
 
-	"api":            {"", "api/holdfastpb", "custody", "did", "internal/pubkey"},
+	"api":            {"", "api/holdfastpb", "custody", "custody/evidence", "did", "internal/pubkey"},
 	"api/holdfastpb": {},
 	"api/client":     {"", "api", "api/holdfastpb", "internal/pubkey"},
 
