@@ -248,6 +248,7 @@ func (b *Backend) prepare(ctx context.Context, c *connection, s *session, at pla
 	if err := b.logIn(ctx, s, at, p.pin); err != nil {
 		return err
 	}
+	c.loggedIn = at.token.Flags&pkcs11.CKF_LOGIN_REQUIRED != 0
 	if p.pin != nil {
 		b.pins.keep(*p.pin)
 	}
@@ -367,8 +368,10 @@ func (b *Backend) heal(ctx context.Context, c *connection, err error) bool {
 func (b *Backend) alive(ctx context.Context, c *connection) bool {
 	ctx = context.WithoutCancel(ctx) // a caller that leaves says nothing of the token
 	return c.do(ctx, &b.jobs, b.cfg.CallTimeout, func(s *session) error {
-		_, err := s.p11.GetTokenInfo(c.slot)
-		return err
+		if _, err := s.p11.GetTokenInfo(c.slot); err != nil {
+			return err
+		}
+		return s.checkLogin()
 	}) == nil
 }
 
@@ -378,7 +381,7 @@ func (b *Backend) Probe(ctx context.Context) error {
 		if _, err := s.p11.GetTokenInfo(s.c.slot); err != nil {
 			return fmt.Errorf("C_GetTokenInfo: %w", err)
 		}
-		return nil
+		return s.checkLogin()
 	})
 	return failure("probe", "", unavailable(err))
 }

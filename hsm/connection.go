@@ -20,7 +20,8 @@ type connection struct {
 	slot  uint
 	epoch uint64 // of mod when the sessions were opened
 
-	profile *profile // what the token can do; set before start
+	profile  *profile // what the token can do; set before start
+	loggedIn bool     // the user logged in, and has to be so still; set before start
 
 	jobs    chan *job
 	ended   chan struct{} // closed by end

@@ -149,6 +149,9 @@ func (b *Backend) cleanUp(ctx context.Context, id string) {
 
 // sweep destroys all key objects with a CKA_ID that Holdfast drew at random, and returns how many there were.
 func (s *session) sweep(id string) (int, error) {
+	if err := s.checkLogin(); err != nil {
+		return 0, err
+	}
 	handles, err := s.find(attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_ID, id))
 	if err != nil {
 		return 0, err

@@ -46,6 +46,9 @@ var keyClasses = [...]uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_SECRET_KEY, pkcs11
 
 // enumerate reads the token's objects anew.
 func (s *session) enumerate() ([]object, error) {
+	if err := s.checkLogin(); err != nil {
+		return nil, err
+	}
 	var all []object
 	for _, class := range keyClasses {
 		handles, err := s.find(attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_CLASS, class))
@@ -185,6 +188,9 @@ func (s *session) choose(sel selector) ([]object, error) {
 	found := filter(objects, sel)
 	if anyKey(found) {
 		return found, nil
+	}
+	if err := s.checkLogin(); err != nil {
+		return nil, err
 	}
 	handles, err := s.find(sel.template()...)
 	if err != nil || len(handles) == 0 || len(handles) == len(found) {

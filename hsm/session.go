@@ -72,6 +72,22 @@ func (a attributes) is(t uint, value bool) bool {
 // ulong returns a CK_ULONG attribute and whether it is there.
 func (a attributes) ulong(t uint) (uint, bool) { return parseULong(a[t]) }
 
+// checkLogin returns CKR_USER_NOT_LOGGED_IN when the user is no longer logged in. Private objects are then not reported
+// as forbidden but not seen at all (PKCS#11 2.40, section 2.6): a key that is there looks as if it were not.
+func (s *session) checkLogin() error {
+	if !s.c.loggedIn {
+		return nil
+	}
+	info, err := s.p11.GetSessionInfo(s.handle)
+	if err != nil {
+		return fmt.Errorf("C_GetSessionInfo: %w", err)
+	}
+	if info.State != pkcs11.CKS_RO_USER_FUNCTIONS && info.State != pkcs11.CKS_RW_USER_FUNCTIONS {
+		return fmt.Errorf("another part of this process logged the user out: %w", pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN))
+	}
+	return nil
+}
+
 // find returns the handles of all objects that match template.
 func (s *session) find(template ...*pkcs11.Attribute) (handles []pkcs11.ObjectHandle, err error) {
 	if err := s.p11.FindObjectsInit(s.handle, template); err != nil {
