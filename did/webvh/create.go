@@ -167,7 +167,7 @@ func (e *entry) finish(ctx context.Context, log *Log, previous string, key Key) 
 		return nil, err
 	}
 	if _, err := did.ParseDocument(e.state); err != nil {
-		return nil, err
+		return nil, bad("the entry would not be valid: %w", err)
 	}
 	e.signers = []string{key.Multikey}
 	version, err := log.following(e, e.time)
