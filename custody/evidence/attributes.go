@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -44,6 +45,7 @@ var wrappedAttributes = [...]required{
 	{"wrapped_here", true}, {"CKA_SENSITIVE", true}, {"CKA_EXTRACTABLE", false},
 	{"kek_CKA_TOKEN", true}, {"kek_CKA_SENSITIVE", true}, {"kek_CKA_EXTRACTABLE", false},
 	{"kek_CKA_LOCAL", true}, {"kek_CKA_ALWAYS_SENSITIVE", true}, {"kek_CKA_NEVER_EXTRACTABLE", true},
+	{"kek_CKA_DECRYPT", false}, // a key that wraps and decrypts gives every wrapped key away
 }
 
 // attributes checks what a PKCS#11 module says of a key.
@@ -131,19 +133,17 @@ func (v *verification) attributesSubject(a map[string]any) error {
 
 // attributesTrials checks what the module's self-test found.
 func (v *verification) attributesTrials(a map[string]any) error {
-	trials := 0
-	for _, name := range slices.Sorted(maps.Keys(a)) {
-		if !strings.HasPrefix(name, "self_test_") || !strings.HasSuffix(name, "_escaped") {
-			continue
-		}
-		if a[name] != false {
-			attempt := a[strings.TrimSuffix(name, "escaped")+"attempt"]
-			return broken(fileAttributes, "the module gave a protected key away in its self-test (%v): keys on it cannot be believed to stay", attempt)
-		}
-		trials++
+	if attempt := escapes(a, "self_test_"); attempt != "" {
+		return broken(fileAttributes, "the module gave a protected key away in its self-test (%s): keys on it cannot be believed to stay", attempt)
 	}
 	if distrust, ok := a["distrust"].(string); !ok || distrust != "" {
 		return broken(fileAttributes, "keys on this module cannot be believed to stay: %v", a["distrust"])
+	}
+	trials := 0
+	for name := range a {
+		if strings.HasPrefix(name, "self_test_") && strings.HasSuffix(name, "_escaped") {
+			trials++
+		}
 	}
 	if trials == 0 {
 		v.warn("The module's self-test was not made.")
@@ -182,8 +182,18 @@ func (v *verification) attributesProtection(a map[string]any) error {
 	if a["kek_CKA_TRUSTED"] != true {
 		v.warn("The wrapping key is not marked as trusted by the token's security officer.")
 	}
-	if a["unwrap_template_honoured"] != true {
+	if a["unwrap_template_honoured"] != true || escapes(a, "unwrap_test_") != "" {
 		v.warn("This module unwraps keys as it is told: whoever has the token's PIN and the wrapped key can take the key out.")
 	}
 	return nil
+}
+
+// escapes returns the first attempt of a self-test by which a key got out, in words; empty when none did.
+func escapes(a map[string]any, prefix string) string {
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		if strings.HasPrefix(name, prefix) && strings.HasSuffix(name, "_escaped") && a[name] != false {
+			return fmt.Sprint(a[strings.TrimSuffix(name, "escaped")+"attempt"])
+		}
+	}
+	return ""
 }
