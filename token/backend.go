@@ -31,9 +31,10 @@ type Backend struct {
 	session *session    // nil while the card is released
 	idle    *time.Timer // releases the card
 	reader  string      // where the card was last
+	stuck   string      // a reader that piv-go keeps locked, see openError
 	closed  bool
 
-	refused bool                       // a PIN was refused, and no person has acted since
+	lastPIN holdfast.PINState          // what became of the last PIN in this process
 	person  holdfast.Secret            // the PIN a person gave by Unlock; used instead of the configured one from then on
 	key     []byte                     // the management key that worked last
 	planned map[string]bool            // slots that Plan gave out and Generate did not yet use
@@ -117,6 +118,7 @@ func (b *Backend) introduce() error {
 		},
 		DefaultResidence: holdfast.Resident,
 		Places:           offers.places,
+		Distrust:         offers.distrust,
 	}
 	for _, a := range holdfast.Algorithms() {
 		if need, ok := needs[a]; ok && b.atLeast(need.major, need.minor) && !offers.lacks[need.identifier] {

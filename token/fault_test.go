@@ -3,11 +3,15 @@
 package token_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/go-piv/piv-go/v2/piv"
 
 	"holdfast"
 	"holdfast/softhsm-test/vpiv"
@@ -51,6 +55,9 @@ func TestReinsertedWhileIdle(t *testing.T) {
 	b.remove()
 	b.insert(b.card)
 	b.mustSign(k)
+	b.remove()
+	b.insert(b.card)
+	b.mustSign(b.generate(backend, nil))
 	always := b.generate(backend, func(s *holdfast.KeySpec) { s.PIN = holdfast.PINAlways })
 	b.remove()
 	b.insert(b.card)
@@ -242,6 +249,21 @@ func TestNotOffered(t *testing.T) {
 			}
 		}
 	})
+	t.Run("protection", func(t *testing.T) {
+		b := newBench(t, vpiv.Config{})
+		b.card.Inject(vpiv.Fault{INS: insGenerate, Effect: vpiv.Answer(0x9000)})
+		if b.open(b.config()).Capabilities().Distrust == "" {
+			t.Error("a card that makes keys for everybody is trusted")
+		}
+	})
+	t.Run("old algorithms", func(t *testing.T) {
+		b := newBench(t, vpiv.Config{})
+		b.card.Inject(vpiv.Fault{INS: insGenerate, Effect: vpiv.Answer(0x6A80)})
+		caps := b.open(b.config()).Capabilities()
+		if caps.Supports(holdfast.EdDSA, holdfast.Resident) || !caps.Supports(holdfast.ECDHX25519, holdfast.Resident) {
+			t.Errorf("the card refuses Ed25519 and offers %v", caps.Algorithms)
+		}
+	})
 	t.Run("serial number", func(t *testing.T) {
 		b := newBench(t, vpiv.Config{})
 		b.card.Inject(vpiv.Fault{INS: 0xF8, Lasting: true, Effect: lacks})
@@ -298,4 +320,64 @@ func TestNoPIVCard(t *testing.T) {
 	b.remove()
 	b.insert(b.card)
 	b.mustSign(k)
+}
+
+// TestPullDuringOpen takes the card out at the one moment at which piv-go keeps the reader locked, and checks that this
+// is said.
+func TestPullDuringOpen(t *testing.T) {
+	b := newBench(t, vpiv.Config{})
+	backend := b.open(b.config())
+	k := b.generate(backend, nil)
+	b.remove()
+	b.insert(b.card)
+	// The connection that was kept is dead; the first SELECT is our own.
+	b.card.Inject(vpiv.Fault{INS: insSelect, After: 1, Effect: vpiv.Pull{}})
+	want(t, b.sign(k), holdfast.ErrUnavailable, "restart")
+	b.reinsert()
+	want(t, b.sign(k), holdfast.ErrUnavailable, "restart")
+}
+
+// TestPullWithoutMemory is TestPullDuringVerify for a backend that remembers in memory only.
+func TestPullWithoutMemory(t *testing.T) {
+	b := newBench(t, vpiv.Config{})
+	cfg := b.config()
+	cfg.PINMemory, cfg.PIN = nil, fixedPIN("111111")
+	backend := b.open(cfg)
+	b.card.Inject(vpiv.Fault{INS: 0x20, After: 1, Effect: vpiv.Pull{Executed: true}})
+	spec := holdfast.KeySpec{Label: "x", Algorithm: holdfast.ES256}
+	_, err := backend.Generate(t.Context(), spec)
+	want(t, err, holdfast.ErrUnavailable)
+	b.reinsert()
+	_, err = backend.Generate(t.Context(), spec)
+	want(t, err, holdfast.ErrLocked)
+	if left := b.card.PINTries(); left != 2 {
+		t.Errorf("the card has %d tries left, want 2", left)
+	}
+}
+
+// TestRawAttestation compares what is read past piv-go, for certificates that crypto/x509 does not parse, with what
+// piv-go returns for one that it does.
+func TestRawAttestation(t *testing.T) {
+	b := newBench(t, vpiv.Config{})
+	backend := b.open(b.config())
+	k := b.generate(backend, func(s *holdfast.KeySpec) { s.Place = "9a" })
+	slot, ca, err := token.RawAttestation(t.Context(), backend, "9a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mustSign(k) // on the connection that was opened again
+	b.byAnother(backend, func(yk *piv.YubiKey) error {
+		want, err := yk.AttestationCertificate()
+		if err != nil {
+			return err
+		}
+		got, err := x509.ParseCertificate(slot)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(ca, want.Raw) || got.CheckSignatureFrom(want) != nil {
+			t.Error("other certificates than piv-go returns")
+		}
+		return nil
+	})
 }

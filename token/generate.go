@@ -67,7 +67,9 @@ func (b *Backend) plan(s *session, spec *holdfast.KeySpec) (content, error) {
 	}
 	if spec.Place == "" {
 		c, err := b.choose(s)
-		spec.Place = c.place
+		if err == nil {
+			spec.Place = c.place
+		}
 		return c, err
 	}
 	spec.Place, _ = parsePlace(spec.Place)

@@ -120,6 +120,9 @@ func (k *key) use(ctx context.Context, s *session, f func(crypto.PrivateKey) ([]
 	if err == nil || gone(err) {
 		return out, err
 	}
+	if statusOf(err) == swSecurity {
+		s.verified = false // be it the touch or a forgotten PIN, the next use gives the PIN again
+	}
 	return nil, k.diagnose(s, k.explain(err))
 }
 

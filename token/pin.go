@@ -61,11 +61,8 @@ func blocked() error {
 
 // loadPIN returns what is known of the last PIN.
 func (b *Backend) loadPIN(ctx context.Context) (holdfast.PINState, error) {
-	if b.refused {
-		return holdfast.PINRefused, nil
-	}
-	if b.cfg.PINMemory == nil {
-		return holdfast.PINAccepted, nil
+	if b.lastPIN == holdfast.PINRefused || b.cfg.PINMemory == nil {
+		return b.lastPIN, nil
 	}
 	state, err := b.cfg.PINMemory.LoadPIN(ctx, b.device())
 	if err != nil {
@@ -76,7 +73,7 @@ func (b *Backend) loadPIN(ctx context.Context) (holdfast.PINState, error) {
 
 // storePIN records the outcome even when ctx ended while the card worked.
 func (b *Backend) storePIN(ctx context.Context, state holdfast.PINState) error {
-	b.refused = state == holdfast.PINRefused
+	b.lastPIN = state
 	if b.cfg.PINMemory == nil {
 		return nil
 	}

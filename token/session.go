@@ -64,12 +64,15 @@ func (b *Backend) connect() (*session, error) {
 // connectTo connects to the card in one reader and checks that it is ours.
 func (b *Backend) connectTo(reader string) (*session, error) {
 	pin, err := inspect(reader)
+	if errors.Is(err, pcscSharing) && b.stuck == reader {
+		return nil, errStuck(reader, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	yk, err := piv.Open(reader)
 	if err != nil {
-		return nil, openError(reader, err)
+		return nil, b.openError(reader, err)
 	}
 	serial, err := yk.Serial()
 	if err != nil {
@@ -105,9 +108,14 @@ func inspect(reader string) (secretState, error) {
 	return parseSecretState(answer), closeErr // an older card does not know the command: nothing is known then
 }
 
-func openError(reader string, err error) error {
+// openError translates what piv.Open said. Where the card goes between its answer to inspect and piv-go's SELECT, a few
+// milliseconds later, piv.Open returns without letting go of the reader, and nothing but the end of the process does.
+func (b *Backend) openError(reader string, err error) error {
 	text := err.Error()
 	switch {
+	case strings.Contains(text, "selecting piv applet"), strings.Contains(text, "beginning smart card transaction"):
+		b.stuck = reader
+		return errStuck(reader, err)
 	case strings.Contains(text, pcscOutstanding):
 		return fmt.Errorf("reader %s: %w", reader, pcscSharing)
 	case strings.Contains(text, "getting yubikey version") && !gone(err):
@@ -115,6 +123,11 @@ func openError(reader string, err error) error {
 	default:
 		return holdfast.Errorf(holdfast.ErrUnavailable, "", "reader %s: %w", reader, err)
 	}
+}
+
+func errStuck(reader string, err error) error {
+	return holdfast.Errorf(holdfast.ErrUnavailable, "",
+		"the card in %s was taken out while it was being opened, which keeps the reader locked: restart the daemon (%w)", reader, err)
 }
 
 // pcscOutstanding is how piv-go words SCARD_E_SHARING_VIOLATION.
@@ -176,8 +189,9 @@ var needs = map[holdfast.Algorithm]need{
 
 // offers is what a card was found to have when it was opened.
 type offers struct {
-	places []string      // slots that exist
-	lacks  map[byte]bool // algorithm identifiers that it refuses
+	places   []string      // slots that exist
+	lacks    map[byte]bool // algorithm identifiers that it refuses
+	distrust string        // Capabilities.Distrust
 }
 
 // probe asks the card, without changing anything, which slots and which algorithms it has.
@@ -211,7 +225,7 @@ func (b *Backend) probe(reader string) (offers, error) {
 		}
 	}
 	if empty != "" {
-		found.lacks, err = probeAlgorithms(raw, byte(slotOf(empty).Key))
+		err = found.probeAlgorithms(raw, byte(slotOf(empty).Key))
 	}
 	return found, err
 }
@@ -219,15 +233,19 @@ func (b *Backend) probe(reader string) (offers, error) {
 // probeAlgorithms asks for a key of each newer algorithm in an empty slot, without having shown the management key. A
 // card refuses that, and many say at once when it is the algorithm that they do not know (6A80, 6A86). What others
 // answer, 6982, leaves it open until Generate.
-func probeAlgorithms(raw *rawCard, slot byte) (map[byte]bool, error) {
-	lacks := make(map[byte]bool)
+func (o *offers) probeAlgorithms(raw *rawCard, slot byte) error {
+	o.lacks = make(map[byte]bool)
 	for _, identifier := range []byte{0xE0, 0xE1, 0x05, 0x16} {
 		_, err := raw.transmit([]byte{0x00, 0x47, 0x00, slot, 0x05, 0xAC, 0x03, 0x80, 0x01, identifier, 0x00})
 		if gone(err) {
-			return nil, err
+			return err
+		}
+		if err == nil {
+			o.distrust = "the card makes keys without being shown its management key, so anybody can replace them"
+			return nil
 		}
 		sw := statusOf(err)
-		lacks[identifier] = sw == swWrongData || sw == swWrongP1P2 || sw == swNotSupported
+		o.lacks[identifier] = sw == swWrongData || sw == swWrongP1P2 || sw == swNotSupported
 	}
-	return lacks, nil
+	return nil
 }
