@@ -60,7 +60,6 @@ func New(cfg Config) (*Server, error) {
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.MaxRecvMsgSize(MaxRequest),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Hour}),
 	)
 	h := &handlers{server: s}

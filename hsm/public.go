@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 crypto/ecdsa has no other way to hold a secp256k1 key than the curve interface and X and Y.
+
 package hsm
 
 import (

@@ -40,7 +40,6 @@ func New(path string) (*Client, error) {
 			MinConnectTimeout: 2 * time.Second,
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(api.MaxRequest), grpc.MaxCallSendMsgSize(api.MaxRequest)),
-		grpc.WithSharedWriteBuffer(true),
 	)
 	if err != nil {
 		return nil, err

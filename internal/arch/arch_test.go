@@ -41,7 +41,8 @@ var allowed = map[string][]string{
 
 	"cmd/internal/config":   {""},
 	"cmd/internal/backends": {"", "cmd/internal/config", "custody", "custody/store", "hsm", "tpm", "token"},
-	"cmd/holdfastd": {"", "api", "cmd/internal/backends", "cmd/internal/config", "custody", "custody/store",
+	"cmd/holdfastd":         {"cmd/internal/daemon"},
+	"cmd/internal/daemon": {"", "api", "cmd/internal/backends", "cmd/internal/config", "custody", "custody/store",
 		"did", "did/fetch", "did/key", "did/jwk", "did/webvh", "internal/version"},
 	"cmd/holdfast": {"", "api/client", "api/holdfastpb", "cmd/internal/config", "custody", "custody/evidence",
 		"internal/pubkey", "internal/version"},

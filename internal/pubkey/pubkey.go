@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 crypto/ecdsa has no other way to hold a secp256k1 key than the curve interface and X and Y.
+
 // Package pubkey encodes public keys and signatures for the world outside: SubjectPublicKeyInfo in DER and PEM, JWK,
 // Multikey, and the lines of OpenSSH's authorized_keys.
 //

@@ -1,4 +1,6 @@
-package main
+// Package daemon is holdfastd: it reads the configuration, opens the devices and serves local callers until it is told to
+// stop.
+package daemon
 
 import (
 	"context"
@@ -21,8 +23,8 @@ const (
 	exitUsage  = 2
 )
 
-// run starts the daemon and returns when ctx has ended and everything is closed.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// Run carries out the command line of holdfastd. It returns the exit code when ctx has ended and everything is closed.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("holdfastd", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	file := flags.String("config", "/etc/holdfast/holdfastd.yaml", "configuration `file`")
