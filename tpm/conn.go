@@ -3,8 +3,11 @@ package tpm
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -203,10 +206,19 @@ type object struct {
 	name       tpm2.TPM2BName
 }
 
+// id identifies the object among the loaded ones. It begins with the Name, and covers the private half as well: an edited
+// blob must not pass because the right one is loaded.
+func (o *object) id() string {
+	h := sha256.New()
+	h.Write(o.parentName)
+	h.Write(o.private.Buffer)
+	return string(h.Sum(bytes.Clone(o.name.Buffer)))
+}
+
 // load returns the handle of an object, which it loads if it is not in the TPM.
 func (c *conn) load(ctx context.Context, o *object) (tpm2.NamedHandle, error) {
-	name := string(o.name.Buffer)
-	if handle, ok := c.slots.find(name); ok {
+	id := o.id()
+	if handle, ok := c.slots.find(id); ok {
 		return tpm2.NamedHandle{Handle: handle, Name: o.name}, nil
 	}
 	parent, done, err := c.parent(ctx, o.parentName)
@@ -228,7 +240,7 @@ func (c *conn) load(ctx context.Context, o *object) (tpm2.NamedHandle, error) {
 	if !bytes.Equal(answer.Name.Buffer, o.name.Buffer) {
 		return tpm2.NamedHandle{}, errors.Join(errForged, c.flush(answer.ObjectHandle))
 	}
-	c.slots.add(name, answer.ObjectHandle)
+	c.slots.add(id, answer.ObjectHandle)
 	return tpm2.NamedHandle{Handle: answer.ObjectHandle, Name: o.name}, nil
 }
 
@@ -240,14 +252,17 @@ func (k storageKey) slot() int {
 	return 0
 }
 
-// forget takes one object out of the TPM, if it is loaded.
+// forget takes the objects of a Name out of the TPM, if they are loaded.
 func (c *conn) forget(name []byte) error {
-	handle, ok := c.slots.find(string(name))
-	if !ok {
-		return nil
-	}
-	c.slots.loaded = c.slots.loaded[:len(c.slots.loaded)-1] // where find put it
-	return c.flush(handle)
+	var err error
+	c.slots.loaded = slices.DeleteFunc(c.slots.loaded, func(l loaded) bool {
+		if !strings.HasPrefix(l.id, string(name)) {
+			return false
+		}
+		err = errors.Join(err, c.flush(l.handle))
+		return true
+	})
+	return err
 }
 
 // leave ends the use of the TPM in good order: nothing stays loaded, and a TPM without a resource manager is told that

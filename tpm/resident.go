@@ -2,10 +2,10 @@ package tpm
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -178,8 +178,10 @@ func (b *Backend) Destroy(ctx context.Context, ref holdfast.Ref) error {
 	asked := false // the TPM may have done it when the connection was lost
 	return b.run(ctx, op, ref, healing, func(c *conn) error {
 		if p.handle == 0 {
-			if err := c.forgetHex(p.name); err != nil {
-				return err
+			if name, err := hex.DecodeString(p.name); err == nil {
+				if err := c.forget(name); err != nil {
+					return err
+				}
 			}
 			return holdfast.Errorf(holdfast.ErrNotFound, "", "nothing of a wrapped key is in the TPM: delete its blob")
 		}
@@ -230,16 +232,6 @@ func (c *conn) evictControl(ctx context.Context, object tpm2.NamedHandle, persis
 		PersistentHandle: persistent,
 	}.Execute(c)
 	return hierarchyError(tpm2.TPMRHOwner, err)
-}
-
-// forgetHex takes an object out of the TPM, if it is loaded, whose Name is given in hexadecimal.
-func (c *conn) forgetHex(name string) error {
-	for _, l := range c.slots.loaded {
-		if strings.EqualFold(fmt.Sprintf("%x", l.name), name) {
-			return c.forget([]byte(l.name))
-		}
-	}
-	return nil
 }
 
 // Load returns the wrapped key in a blob. The TPM is touched at first use.

@@ -14,13 +14,13 @@ type slots struct {
 }
 
 type loaded struct {
-	name   string // the object's Name
+	id     string // what the object was loaded of
 	handle tpm2.TPMHandle
 }
 
 // find returns the handle of a loaded object, and notes that it was used.
-func (s *slots) find(name string) (tpm2.TPMHandle, bool) {
-	i := slices.IndexFunc(s.loaded, func(l loaded) bool { return l.name == name })
+func (s *slots) find(id string) (tpm2.TPMHandle, bool) {
+	i := slices.IndexFunc(s.loaded, func(l loaded) bool { return l.id == id })
 	if i < 0 {
 		return 0, false
 	}
@@ -30,8 +30,8 @@ func (s *slots) find(name string) (tpm2.TPMHandle, bool) {
 }
 
 // add notes that an object was loaded.
-func (s *slots) add(name string, handle tpm2.TPMHandle) {
-	s.loaded = append(s.loaded, loaded{name, handle})
+func (s *slots) add(id string, handle tpm2.TPMHandle) {
+	s.loaded = append(s.loaded, loaded{id, handle})
 }
 
 // evict takes out objects until there is room for n more, and returns those to flush.
