@@ -27,7 +27,8 @@ func holdfastCurve(c ecdh.Curve) elliptic.Curve {
 // Agreement returns the key for crypto/hpke and others. Every agreement is made in the card.
 func (k *key) Agreement(ctx context.Context) (ecdh.KeyExchanger, error) {
 	if k.algorithm.Use() != holdfast.UseAgree {
-		return nil, translate("agree", k.ref, holdfast.Errorf(holdfast.ErrUnsupported, "", "%s keys make no agreements", k.algorithm))
+		err := holdfast.Errorf(holdfast.ErrUnsupported, "", "%s keys make no agreements", k.algorithm)
+		return nil, translate("agree", k.ref, err)
 	}
 	return exchanger{ctx, k}, nil
 }
@@ -45,7 +46,8 @@ func (e exchanger) Curve() ecdh.Curve          { return e.PublicKey().Curve() }
 // on another curve and for one of low order.
 func (e exchanger) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
 	if peer == nil || peer.Curve() != e.Curve() {
-		return nil, translate("agree", e.k.ref, holdfast.Errorf(holdfast.ErrInvalid, "", "the peer's public key is not on the key's curve, %v", e.Curve()))
+		err := holdfast.Errorf(holdfast.ErrInvalid, "", "the peer's public key is not on the key's curve, %v", e.Curve())
+		return nil, translate("agree", e.k.ref, err)
 	}
 	var secret []byte
 	err := e.k.b.do(e.ctx, "agree", e.k.ref, func(s *session) (err error) {
@@ -71,7 +73,8 @@ func (k *key) agree(ctx context.Context, s *session, peer *ecdh.PublicKey) ([]by
 	}
 	size := (k.algorithm.Bits() + 7) / 8
 	if len(secret) != size {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the card returned a shared secret of %d bytes, not %d", len(secret), size)
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the card returned a shared secret of %d bytes, not %d", len(secret), size)
 	}
 	if subtle.ConstantTimeCompare(secret, make([]byte, size)) == 1 {
 		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the peer's public key has low order (RFC 7748, section 6.1)")

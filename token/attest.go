@@ -21,7 +21,8 @@ import (
 // Package attestation verifies them. It returns ErrUnsupported for an imported key and on a card that does not attest.
 func (k *key) Attest(ctx context.Context, challenge []byte) (*holdfast.Evidence, error) {
 	if len(challenge) != 32 {
-		return nil, translate("attest", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "", "a challenge has 32 bytes, not %d", len(challenge)))
+		err := holdfast.Errorf(holdfast.ErrInvalid, "", "a challenge has 32 bytes, not %d", len(challenge))
+		return nil, translate("attest", k.ref, err)
 	}
 	var files map[string][]byte
 	err := k.b.do(ctx, "attest", k.ref, func(s *session) (err error) {
@@ -94,7 +95,8 @@ func (s *session) attestation(slot piv.Slot) ([]byte, error) {
 	case gone(err):
 		return nil, err
 	case errors.Is(err, piv.ErrNotFound):
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "the card does not attest this key: it was imported, not generated (%w)", err)
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the card does not attest this key: it was imported, not generated (%w)", err)
 	case statusOf(err) != 0:
 		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "this card does not attest keys: %w", err)
 	default:

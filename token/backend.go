@@ -87,7 +87,8 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 func setEnvironment(environment map[string]string) error {
 	for name, value := range environment {
 		if old, ok := os.LookupEnv(name); ok && old != value {
-			return holdfast.Errorf(holdfast.ErrInvalid, "", "%s is already %q in this process, and PC/SC reads it only once", name, old)
+			return holdfast.Errorf(holdfast.ErrInvalid, "",
+				"%s is already %q in this process, and PC/SC reads it only once", name, old)
 		}
 		if err := os.Setenv(name, value); err != nil {
 			return holdfast.Errorf(holdfast.ErrInvalid, "", "environment: %w", err)

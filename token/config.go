@@ -21,7 +21,8 @@ type Config struct {
 	Serial uint32
 
 	// PIN returns the card's PIN, 1 to 8 bytes (SP 800-73-4 has 6 to 8 digits). It is asked when the card wants a PIN,
-	// at most once per connection, before each use of keys with PINAlways. Nil means that only a person gives the PIN, by Unlock.
+	// at most once per connection, before each use of keys with PINAlways. Nil means that only a person gives the PIN, by
+	// Unlock.
 	PIN func(ctx context.Context) (holdfast.Secret, error)
 
 	// PINMemory remembers refused PINs across restarts; nil remembers them as long as the Backend lives.

@@ -163,7 +163,9 @@ func (b *Backend) generate(ctx context.Context, s *session, c content, spec hold
 }
 
 // finish checks the new key, proves that it works and writes its certificate.
-func (b *Backend) finish(ctx context.Context, s *session, managementKey []byte, c content, m mark, public crypto.PublicKey, spec holdfast.KeySpec) (*key, error) {
+func (b *Backend) finish(ctx context.Context, s *session, managementKey []byte, c content, m mark,
+	public crypto.PublicKey, spec holdfast.KeySpec,
+) (*key, error) {
 	if err := m.algorithm.CheckPublic(typedPublic(m.algorithm, public)); err != nil {
 		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the card made a key of another kind: %w", err)
 	}
@@ -205,7 +207,8 @@ func (b *Backend) readBack(s *session, place string, public crypto.PublicKey, sp
 	case c.origin == piv.OriginImported:
 		return c, holdfast.Errorf(holdfast.ErrIntegrity, "", "the card says that the key was imported, not generated")
 	case c.pin != 0 && c.pin != pinPolicy(spec.PIN) || c.touch != 0 && c.touch != touchPolicy(spec.Touch):
-		return c, holdfast.Errorf(holdfast.ErrUnsupported, "", "the card made the key with other PIN and touch policies than asked for")
+		return c, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the card made the key with other PIN and touch policies than asked for")
 	}
 	if c.pin == 0 { // a card that does not tell
 		c.pin, c.touch = pinPolicy(spec.PIN), touchPolicy(spec.Touch)
@@ -220,11 +223,14 @@ func (b *Backend) generateError(spec holdfast.KeySpec, err error) error {
 		return err
 	}
 	b.withdraw(spec.Algorithm)
-	return holdfast.Errorf(holdfast.ErrUnsupported, "", "the card makes no %s keys, whatever its version says: %w", spec.Algorithm, err)
+	return holdfast.Errorf(holdfast.ErrUnsupported, "",
+		"the card makes no %s keys, whatever its version says: %w", spec.Algorithm, err)
 }
 
 // undo cleans the slot of a Generate that failed with cause. made is the key that was generated, nil for none.
-func (b *Backend) undo(s *session, managementKey []byte, c content, ref holdfast.Ref, id keyID, made crypto.PublicKey, cause error) error {
+func (b *Backend) undo(s *session, managementKey []byte, c content, ref holdfast.Ref, id keyID, made crypto.PublicKey,
+	cause error,
+) error {
 	var err error
 	switch {
 	case gone(cause):

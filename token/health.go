@@ -54,7 +54,8 @@ func (h *Health) note() {
 		}
 	}
 	add(h.DefaultPIN == Yes, "the PIN is still the factory one: change it (ykman piv access change-pin)")
-	add(h.DefaultPUK == Yes, "the PUK is still the factory one: whoever has the card can set a new PIN (ykman piv access change-puk)")
+	add(h.DefaultPUK == Yes,
+		"the PUK is still the factory one: whoever has the card can set a new PIN (ykman piv access change-puk)")
 	add(h.DefaultManagementKey == Yes,
 		"the management key is still the factory one: it is replaced when the first key is made, unless rotation is off")
 	add(h.PINRetries == 0, "the PIN is blocked: set a new one with the PUK (ykman piv access unblock-pin)")

@@ -63,7 +63,8 @@ func (k *key) Sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) (
 		return nil, translate("sign", k.ref, err)
 	}
 	if len(digest) > maxMessage {
-		return nil, translate("sign", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "", "a PIV card takes no message of %d bytes", len(digest)))
+		err := holdfast.Errorf(holdfast.ErrInvalid, "", "a PIV card takes no message of %d bytes", len(digest))
+		return nil, translate("sign", k.ref, err)
 	}
 	var signature []byte
 	err := k.b.do(ctx, "sign", k.ref, func(s *session) (err error) {
@@ -153,7 +154,8 @@ func (k *key) explain(err error) error {
 	case sw == swSecurity && (k.touch == piv.TouchPolicyAlways || k.touch == piv.TouchPolicyCached):
 		return holdfast.Errorf(holdfast.ErrUnavailable, "", "no touch within the card's time: touch it when it blinks (%w)", err)
 	case sw == swSecurity:
-		return holdfast.Errorf(holdfast.ErrAuth, "", "the card does not let the key be used although the PIN was accepted: %w", err)
+		return holdfast.Errorf(holdfast.ErrAuth, "",
+			"the card does not let the key be used although the PIN was accepted: %w", err)
 	default:
 		return err
 	}

@@ -116,7 +116,8 @@ func tryManagementKey(s *session, key []byte) (bool, error) {
 	case gone(err):
 		return false, err
 	case notOffered(err):
-		return false, holdfast.Errorf(holdfast.ErrUnsupported, "", "the card does not say of what kind its management key is, so nothing can be changed on it: %w", err)
+		return false, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the card does not say of what kind its management key is, so nothing can be changed on it: %w", err)
 	default:
 		return false, nil
 	}

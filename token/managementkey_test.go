@@ -46,7 +46,9 @@ func TestRotation(t *testing.T) {
 func TestInterruptedRotation(t *testing.T) {
 	for _, place := range []token.ManagementKeyPlace{token.ManagementKeyInStore, token.ManagementKeyOnCard} {
 		for _, executed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("place=%d,executed=%v", place, executed), func(t *testing.T) { interruptRotation(t, place, executed) })
+			t.Run(fmt.Sprintf("place=%d,executed=%v", place, executed), func(t *testing.T) {
+				interruptRotation(t, place, executed)
+			})
 		}
 	}
 }

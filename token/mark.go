@@ -120,7 +120,9 @@ func (m mark) certificate(public crypto.PublicKey, signer crypto.Signer) (*x509.
 	if err != nil {
 		return nil, err
 	}
-	issuer := &x509.Certificate{Subject: pkix.Name{Organization: []string{markOrganization}, CommonName: "not signed by the key"}}
+	issuer := &x509.Certificate{
+		Subject: pkix.Name{Organization: []string{markOrganization}, CommonName: "not signed by the key"},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, issuer, ephemeral.Public(), ephemeral)
 	if err == nil && public != nil {
 		der, err = replacePublic(der, public, ephemeral)

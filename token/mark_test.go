@@ -43,7 +43,9 @@ func TestMarks(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", c.algorithm, got, want)
 		}
 	}
-	for _, want := range []mark{{role: roleHalfMade, id: id}, {role: roleDestroyed, id: keyID{}}, {role: roleDestroyed, id: keyID(bytes.Repeat([]byte{255}, 16))}} {
+	for _, want := range []mark{
+		{role: roleHalfMade, id: id}, {role: roleDestroyed}, {role: roleDestroyed, id: keyID(bytes.Repeat([]byte{255}, 16))},
+	} {
 		cert, err := want.certificate(nil, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,9 @@ import (
 // factoryTries is how many PIN tries cards have unless somebody changed it.
 const factoryTries = 3
 
+// unlockHint is what a person does to act on a refused PIN.
+const unlockHint = "run `holdfast backend unlock NAME`"
+
 // device is the card's name in the PIN memory.
 func (b *Backend) device() string { return fmt.Sprintf("piv:serial=%d", b.serial) }
 
@@ -34,13 +37,13 @@ func (b *Backend) login(ctx context.Context, s *session) error {
 	}
 	switch {
 	case state == holdfast.PINRefused:
-		return locked(left, "a PIN was refused; run `holdfast backend unlock NAME`")
+		return locked(left, "a PIN was refused; "+unlockHint)
 	case left == 0:
 		return blocked()
 	case left == 1:
-		return locked(left, "one more wrong PIN would block the card, so only a person may try: run `holdfast backend unlock NAME`")
+		return locked(left, "one more wrong PIN would block the card, so only a person may try: "+unlockHint)
 	case state == holdfast.PINTrying && left >= 0 && left < full:
-		return locked(left, "the outcome of the last PIN is not known and the card has counted a wrong one; run `holdfast backend unlock NAME`")
+		return locked(left, "the outcome of the last PIN is not known and the card has counted a wrong one; "+unlockHint)
 	}
 	pin, err := b.pin(ctx)
 	if err != nil {
@@ -56,7 +59,7 @@ func locked(left int, text string) error {
 }
 
 func blocked() error {
-	return locked(0, "the card's PIN is blocked: set a new one with the PUK (ykman piv access unblock-pin), then run `holdfast backend unlock NAME`")
+	return locked(0, "the card's PIN is blocked: set a new one with the PUK (ykman piv access unblock-pin), then "+unlockHint)
 }
 
 // loadPIN returns what is known of the last PIN.
@@ -89,7 +92,7 @@ func (b *Backend) pin(ctx context.Context) (holdfast.Secret, error) {
 		return b.person, nil
 	}
 	if b.cfg.PIN == nil {
-		return holdfast.Secret{}, locked(holdfast.RetriesUnknown, "the card wants its PIN and none is configured; run `holdfast backend unlock NAME`")
+		return holdfast.Secret{}, locked(holdfast.RetriesUnknown, "the card wants its PIN and none is configured; "+unlockHint)
 	}
 	return b.cfg.PIN(ctx)
 }
@@ -97,7 +100,8 @@ func (b *Backend) pin(ctx context.Context) (holdfast.Secret, error) {
 // checkPIN refuses what could never be a PIN, before the card counts it as a try.
 func checkPIN(pin holdfast.Secret) error {
 	if n := pin.Len(); n < 1 || n > 8 {
-		return holdfast.Errorf(holdfast.ErrInvalid, "", "a PIV PIN has 6 to 8 digits, not %d characters; the card was not asked", n)
+		return holdfast.Errorf(holdfast.ErrInvalid, "",
+			"a PIV PIN has 6 to 8 digits, not %d characters; the card was not asked", n)
 	}
 	return nil
 }
@@ -131,7 +135,7 @@ func pinRefused(err error) error {
 	translated := translate("", "", err)
 	if e, ok := translated.(*holdfast.Error); ok && e.Code != holdfast.ErrLocked {
 		e.Code = holdfast.ErrAuth
-		e.Err = fmt.Errorf("the card refused the PIN: correct it, then run `holdfast backend unlock NAME`: %w", err)
+		e.Err = fmt.Errorf("the card refused the PIN: correct it, then %s: %w", unlockHint, err)
 		return e
 	}
 	return blocked()

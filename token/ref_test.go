@@ -48,7 +48,9 @@ func TestPlaces(t *testing.T) {
 }
 
 func FuzzParseRef(f *testing.F) {
-	for _, seed := range []string{"piv:serial=13370000;slot=9c;id=000102030405060708090a0b0c0d0e0f", "piv:slot=9a", "piv:;;=", "pkcs11:x"} {
+	for _, seed := range []string{
+		"piv:serial=13370000;slot=9c;id=000102030405060708090a0b0c0d0e0f", "piv:slot=9a", "piv:;;=", "pkcs11:x",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

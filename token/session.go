@@ -50,7 +50,8 @@ func (b *Backend) connect() (*session, error) {
 			return s, nil
 		case found != nil:
 			_, _ = s.yk.Close(), found.yk.Close()
-			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "there is more than one card (serial %d and %d): say which", found.serial, s.serial)
+			return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+				"there is more than one card (serial %d and %d): say which", found.serial, s.serial)
 		default:
 			found = s
 		}
@@ -80,11 +81,13 @@ func (b *Backend) connectTo(reader string) (*session, error) {
 		if gone(err) {
 			return nil, err
 		}
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "the card in %s does not tell its serial number, by which its keys are named: %w", reader, err)
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the card in %s does not tell its serial number, by which its keys are named: %w", reader, err)
 	}
 	if b.serial != 0 && serial != b.serial {
 		_ = yk.Close()
-		return nil, holdfast.Errorf(holdfast.ErrUnavailable, "", "another card (serial %d) is in the reader; put in the one with serial %d", serial, b.serial)
+		return nil, holdfast.Errorf(holdfast.ErrUnavailable, "",
+			"another card (serial %d) is in the reader; put in the one with serial %d", serial, b.serial)
 	}
 	b.reader = reader
 	return &session{yk: yk, reader: reader, serial: serial, pin: pin}, nil
@@ -95,7 +98,8 @@ func (b *Backend) connectTo(reader string) (*session, error) {
 func inspect(reader string) (secretState, error) {
 	raw, err := connectRaw(reader)
 	if sw := statusOf(err); sw != 0 {
-		return secretState{}, holdfast.Errorf(holdfast.ErrUnavailable, "", "the card in %s is not a PIV card (%w)", reader, err)
+		return secretState{}, holdfast.Errorf(holdfast.ErrUnavailable, "",
+			"the card in %s is not a PIV card (%w)", reader, err)
 	}
 	if err != nil {
 		return secretState{}, fmt.Errorf("reader %s: %w", reader, err)
@@ -119,7 +123,8 @@ func (b *Backend) openError(reader string, err error) error {
 	case strings.Contains(text, pcscOutstanding):
 		return fmt.Errorf("reader %s: %w", reader, pcscSharing)
 	case strings.Contains(text, "getting yubikey version") && !gone(err):
-		return holdfast.Errorf(holdfast.ErrUnsupported, "", "the card in %s has no version command, which this package needs: %w", reader, err)
+		return holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the card in %s has no version command, which this package needs: %w", reader, err)
 	default:
 		return holdfast.Errorf(holdfast.ErrUnavailable, "", "reader %s: %w", reader, err)
 	}
@@ -127,7 +132,8 @@ func (b *Backend) openError(reader string, err error) error {
 
 func errStuck(reader string, err error) error {
 	return holdfast.Errorf(holdfast.ErrUnavailable, "",
-		"the card in %s was taken out while it was being opened, which keeps the reader locked: restart the daemon (%w)", reader, err)
+		"the card in %s was taken out while it was being opened, which keeps the reader locked: restart the daemon (%w)",
+		reader, err)
 }
 
 // pcscOutstanding is how piv-go words SCARD_E_SHARING_VIOLATION.

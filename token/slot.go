@@ -163,7 +163,8 @@ func (c content) holdsMarked() bool {
 
 // errHalfMade and errReplaced are why a slot's key cannot be used.
 func errHalfMade(ref holdfast.Ref) error {
-	e := holdfast.Errorf(holdfast.ErrIntegrity, "", "a key was made or destroyed half here when the card or the daemon went away; destroy it")
+	e := holdfast.Errorf(holdfast.ErrIntegrity, "",
+		"a key was made or destroyed half here when the card or the daemon went away; destroy it")
 	e.Ref = ref
 	return e
 }
@@ -200,11 +201,13 @@ func (b *Backend) foreignKey(c content) (*key, error) {
 		public = c.certificate
 	}
 	if c.key == absent || public == nil {
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "slot %s: another program put something there that is no usable key", c.place)
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"slot %s: another program put something there that is no usable key", c.place)
 	}
 	a, ok := foreignAlgorithm(c.place, public)
 	if !ok {
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "slot %s holds a key of a kind that has no algorithm here (%T)", c.place, public)
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"slot %s holds a key of a kind that has no algorithm here (%T)", c.place, public)
 	}
 	id, err := publicID(public)
 	if err != nil {

@@ -74,7 +74,9 @@ func Binds(a holdfast.Algorithm) bool { return bindingAlgorithm(a).Use() == hold
 // are bound to challenge (32 bytes) and, when roots is not nil, lead to one of roots, which has to hold the
 // intermediate certificates of the maker too. It returns ErrInvalid for files that cannot be read or are missing and
 // ErrIntegrity for any that do not fit.
-func VerifyEvidence(files map[string][]byte, challenge []byte, a holdfast.Algorithm, pub crypto.PublicKey, roots *x509.CertPool) (Report, error) {
+func VerifyEvidence(files map[string][]byte, challenge []byte, a holdfast.Algorithm, pub crypto.PublicKey,
+	roots *x509.CertPool,
+) (Report, error) {
 	if len(challenge) != 32 {
 		return Report{}, invalid("a challenge has 32 bytes, not %d", len(challenge))
 	}
