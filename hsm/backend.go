@@ -242,6 +242,7 @@ func (b *Backend) dial(ctx context.Context, p preparation) (*connection, error) 
 }
 
 func (b *Backend) prepare(ctx context.Context, c *connection, s *session, at place, p preparation) error {
+	c.profile = b.profile.Load()
 	if p.before != nil {
 		p.before(ctx, c, s)
 	}
@@ -252,7 +253,7 @@ func (b *Backend) prepare(ctx context.Context, c *connection, s *session, at pla
 	if p.pin != nil {
 		b.pins.keep(*p.pin)
 	}
-	if c.profile = b.profile.Load(); c.profile != nil {
+	if c.profile != nil {
 		return nil
 	}
 	var found *profile
@@ -267,7 +268,6 @@ func (b *Backend) prepare(ctx context.Context, c *connection, s *session, at pla
 	if err != nil {
 		return err
 	}
-	c.profile = found
 	b.profile.Store(found)
 	b.setCapabilities(found)
 	return nil
@@ -407,7 +407,7 @@ func (b *Backend) setCapabilities(p *profile) {
 		Distrust: "nobody has logged in yet, so nothing was tested",
 	}
 	if p != nil {
-		caps.Algorithms, caps.Distrust = p.support, p.distrust()
+		caps.Algorithms, caps.Distrust = p.supported(), p.distrust()
 	}
 	b.caps.Store(&caps)
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 
@@ -24,6 +25,11 @@ type profile struct {
 	wrap       uint    // mechanism for C_WrapKey, 0 for none
 	lockDown   bool    // CKA_UNWRAP_TEMPLATE is honoured
 	trials     []trial // attempts to export a protected key
+	noHistory  bool    // keys generated here have CKA_LOCAL false
+
+	// plainTokens is set when the token turns out not to store CKA_ALLOWED_MECHANISMS although it does for session keys.
+	plainTokens atomic.Bool
+
 	loosenings []trial // attempts to unwrap a key so that it can be exported, in spite of CKA_UNWRAP_TEMPLATE
 }
 
@@ -37,6 +43,7 @@ type way struct {
 // work is not offered.
 func discover(s *session) *profile {
 	p := &profile{mechanisms: s.mechanisms(), ways: map[holdfast.Algorithm]way{}}
+	s.c.profile = p
 	p.restrict = s.storesAllowedMechanisms(p)
 	kek, _ := s.probeKEK(nil)
 	defer func() { _ = s.destroy(kek) }()
@@ -271,10 +278,23 @@ func (p *profile) distrust() string {
 	switch {
 	case len(escapes) > 0:
 		return "the module gives protected keys away: " + strings.Join(escapes, ", ") + " worked on a key that is sensitive and not extractable"
+	case p.noHistory:
+		return "the module says of keys it has just generated that they came from elsewhere (CKA_LOCAL is false)"
 	case len(p.trials) == 0:
 		return "the module makes no session keys, so that it keeps protected keys in could not be tested"
 	}
 	return ""
+}
+
+// supported returns Capabilities.Algorithms.
+func (p *profile) supported() []holdfast.Support {
+	list := slices.Clone(p.support)
+	for i := range list {
+		if list[i].Algorithm.JOSE() == "PS256" && p.plainTokens.Load() {
+			list[i].Resident = false
+		}
+	}
+	return slices.DeleteFunc(list, func(s holdfast.Support) bool { return !s.Resident && !s.Wrapped })
 }
 
 // wrappable reports whether keys of a can be wrapped.

@@ -167,8 +167,11 @@ func (s *session) sweep(id string) (int, error) {
 func (b *Backend) makeResident(s *session, spec holdfast.KeySpec, pin *holdfast.Secret) (*residentKey, error) {
 	p := b.profile.Load()
 	a := spec.Algorithm
-	w := want{token: true, restrict: p.restrict, label: spec.Label, id: spec.ID, always: pin != nil}
+	w := want{token: true, restrict: p.restrict && !p.plainTokens.Load(), label: spec.Label, id: spec.ID, always: pin != nil}
 	made, err := s.make(p, a, w)
+	if w.restrict && (returned(err, vagueValues[:]...) || holdfast.CodeOf(failure("", "", err)) == holdfast.ErrUnsupported) {
+		made, err = b.makePlain(s, p, a, w, err)
+	}
 	if err != nil {
 		return nil, s.diagnose(p, a, w, err)
 	}
@@ -193,6 +196,23 @@ func (b *Backend) makeResident(s *session, spec holdfast.KeySpec, pin *holdfast.
 	k.bind(s.c, s.c.objects.generation.Load(), b.faster(s, a, made.private, w.always))
 	b.keys.Store(k.ref, k)
 	return k, nil
+}
+
+// makePlain makes a token key without CKA_ALLOWED_MECHANISMS after the token refused it with: NSS takes the attribute for
+// session keys and cannot store it.
+func (b *Backend) makePlain(s *session, p *profile, a holdfast.Algorithm, w want, refused error) (pair, error) {
+	w.restrict = false
+	made, err := s.make(p, a, w)
+	if err != nil {
+		return pair{}, refused
+	}
+	p.plainTokens.Store(true)
+	b.setCapabilities(p)
+	if a.JOSE() == "PS256" {
+		_ = s.destroy(made.private, made.public)
+		return pair{}, holdfast.Errorf(holdfast.ErrUnsupported, "", "this token cannot store that a key is for PS256 (CKA_ALLOWED_MECHANISMS: %w); make RS256 keys", refused)
+	}
+	return made, nil
 }
 
 // make generates a key in the way that discover found.
@@ -262,6 +282,9 @@ func (s *session) checkProtected(h pkcs11.ObjectHandle, w want) error {
 		return err
 	}
 	for _, p := range protections {
+		if p.kind == pkcs11.CKA_LOCAL && s.c.profile.noHistory {
+			continue // distrusted for it
+		}
 		if w.extractable && (p.kind == pkcs11.CKA_EXTRACTABLE || p.kind == pkcs11.CKA_NEVER_EXTRACTABLE) {
 			continue
 		}

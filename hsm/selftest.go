@@ -23,6 +23,8 @@ func (s *session) selfTest(p *profile, kek pkcs11.ObjectHandle) {
 		if !ok {
 			continue
 		}
+		values, err := s.read(made.private, pkcs11.CKA_LOCAL)
+		p.noHistory = err != nil || !values.is(pkcs11.CKA_LOCAL, true)
 		p.trials = append(s.tryReading(made.private), s.tryWrapping(p, kek, made.private)...)
 		p.trials = append(p.trials, s.tryChanging(made.private)...)
 		_ = s.destroy(made.public, made.private)
