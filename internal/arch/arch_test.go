@@ -57,10 +57,11 @@ var allowed = map[string][]string{
 
 	"softhsm-test":      {"softhsm-test/vpiv"},
 	"softhsm-test/vpiv": {},
+	"softhsm-test/lab":  {"softhsm-test", "softhsm-test/vpiv"},
 }
 
 // testTools may be imported by tests and by the programs below softhsm-test/cmd, never by what is released.
-var testTools = []string{"internal/keytest", "internal/softkey", "internal/vectors", "softhsm-test", "softhsm-test/vpiv"}
+var testTools = []string{"internal/keytest", "internal/softkey", "internal/vectors", "softhsm-test", "softhsm-test/vpiv", "softhsm-test/lab"}
 
 func TestImports(t *testing.T) {
 	root := moduleRoot(t)

@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"holdfast/softhsm-test/lab"
 )
 
 func main() {
@@ -54,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func serve(ctx context.Context, dir string, stdout io.Writer) error {
-	d, err := start(ctx, dir)
+	d, err := lab.Start(ctx, dir)
 	if err == nil {
 		_, err = fmt.Fprintln(stdout, "ready")
 	}
@@ -62,5 +64,5 @@ func serve(ctx context.Context, dir string, stdout io.Writer) error {
 		<-ctx.Done()
 	}
 	// The devices are stopped because ctx has ended; stopping them has its own time.
-	return errors.Join(err, d.stop(context.WithoutCancel(ctx)))
+	return errors.Join(err, d.Stop(context.WithoutCancel(ctx)))
 }

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"crypto/ecdsa"
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// webDomain is the domain of the DIDs of the tour. The name is reserved (RFC 6761), so nobody's.
-const webDomain = "id.holdfast.test"
+// Domain is the domain of the DIDs of the tour. The name is reserved (RFC 6761), so nobody's.
+const Domain = "id.holdfast.test"
 
 // webYears is how long the web server's certificate and its CA are valid.
 const webYears = 10
@@ -29,7 +29,7 @@ type web struct {
 	ca      []byte // PEM
 }
 
-// keepWeb returns what is in dir, and makes it the first time: a port, and a certificate for webDomain by a CA whose key
+// keepWeb returns what is in dir, and makes it the first time: a port, and a certificate for Domain by a CA whose key
 // is forgotten.
 func keepWeb(dir string) (*web, error) {
 	address, err := os.ReadFile(filepath.Join(dir, "address"))
@@ -77,7 +77,7 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// makeCertificates returns a CA's certificate, one it issued for webDomain, and that one's key, in PEM.
+// makeCertificates returns a CA's certificate, one it issued for Domain, and that one's key, in PEM.
 func makeCertificates() (ca, server, key []byte, err error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -98,7 +98,7 @@ func makeCertificates() (ca, server, key []byte, err error) {
 		return nil, nil, nil, err
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: webDomain}, DNSNames: []string{webDomain},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: Domain}, DNSNames: []string{Domain},
 		NotBefore: issuer.NotBefore, NotAfter: issuer.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
