@@ -12,7 +12,8 @@ const MaxDocument = 256 << 10
 
 // Canonicalize returns data in the form of the JSON Canonicalization Scheme (RFC 8785), which signatures and hashes cover.
 // It refuses, with ErrInvalid, what two readers could take for different things: duplicate names, lone surrogates,
-// invalid UTF-8, integers beyond 2^53-1, and anything nested deeper than 32 levels or longer than [MaxDocument].
+// invalid UTF-8, integers that a double does not keep apart, and anything nested deeper than 32 levels or longer than
+// [MaxDocument].
 func Canonicalize(data []byte) ([]byte, error) {
 	if len(data) > MaxDocument {
 		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the JSON text has more than %d bytes", MaxDocument)

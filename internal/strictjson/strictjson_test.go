@@ -12,7 +12,7 @@ import (
 
 func TestCheckAccepts(t *testing.T) {
 	for _, text := range []string{
-		`null`, ` true `, `0`, `-0`, `-1.5e-3`, `1E30`, `9007199254740991`, `""`, `"\u00e9\ud83d\ude00"`, `[]`, `{}`,
+		`null`, ` true `, `0`, `-0`, `-1.5e-3`, `1E30`, `9007199254740991`, `9007199254740992`, `100000000000000000000`, `""`, `"\u00e9\ud83d\ude00"`, `[]`, `{}`,
 		"[1,\t2 ,\r\n3]", `{"a":{"a":1},"A":2}`, `"` + "\u2028é" + `"`,
 		strings.Repeat("[", strictjson.MaxDepth) + strings.Repeat("]", strictjson.MaxDepth),
 	} {
@@ -51,6 +51,7 @@ func TestCheckRefuses(t *testing.T) {
 		"bare point":             `1.`,
 		"hexadecimal":            `0x10`,
 		"integer beyond doubles": `9007199254740993`,
+		"integer with a twin":    `-100000000000000000001`,
 		"beyond doubles":         `1e400`,
 		"NaN":                    `NaN`,
 		"comma at the end":       `[1,]`,
