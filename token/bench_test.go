@@ -49,7 +49,11 @@ func benchmarkToken(b *testing.B, digest []byte) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer backend.Close()
+	b.Cleanup(func() {
+		if err := backend.Close(); err != nil {
+			b.Error(err)
+		}
+	})
 	ctx := context.WithoutCancel(b.Context())
 	k, err := backend.Generate(ctx, holdfast.KeySpec{Label: fmt.Sprint("bench", b.N), Algorithm: holdfast.ES256})
 	if err != nil {
@@ -70,7 +74,11 @@ func benchmarkRaw(b *testing.B, reader string, digest []byte) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer yk.Close()
+	b.Cleanup(func() {
+		if err := yk.Close(); err != nil {
+			b.Error(err)
+		}
+	})
 	public, err := yk.GenerateKey(piv.DefaultManagementKey, piv.SlotSignature,
 		piv.Key{Algorithm: piv.AlgorithmEC256, PINPolicy: piv.PINPolicyNever, TouchPolicy: piv.TouchPolicyNever})
 	if err != nil {

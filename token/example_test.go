@@ -29,7 +29,11 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer backend.Close()
+	defer func() {
+		if err := backend.Close(); err != nil {
+			log.Fatal(err)
+		}
+	}()
 
 	key, err := backend.Generate(ctx, holdfast.KeySpec{Label: "did-control", Algorithm: holdfast.ES256, Place: "9c"})
 	if err != nil {

@@ -191,7 +191,9 @@ func TestPullDuringVerify(t *testing.T) {
 
 func TestPINAlways(t *testing.T) {
 	b := newBench(t, vpiv.Config{})
-	backend := b.open(b.config())
+	cfg := b.config()
+	cfg.Idle = time.Hour
+	backend := b.open(cfg)
 	k := b.generate(backend, func(s *holdfast.KeySpec) { s.PIN = holdfast.PINAlways })
 	for range 3 {
 		before := b.card.Seen(0x20)

@@ -75,7 +75,9 @@ func extensions(policy ...byte) []pkix.Extension {
 }
 
 // attest makes the evidence that the card would make for a key in slot 9c.
-func (m *maker) attest(t testing.TB, a holdfast.Algorithm, public crypto.PublicKey, signer crypto.Signer, challenge []byte) map[string][]byte {
+func (m *maker) attest(t testing.TB, a holdfast.Algorithm, public crypto.PublicKey, signer crypto.Signer,
+	challenge []byte,
+) map[string][]byte {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9c"},

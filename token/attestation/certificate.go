@@ -124,9 +124,11 @@ func (r *Report) takePolicy(value []byte) error {
 	if len(value) != 2 || value[0] < 1 || value[0] > 5 || value[1] < 1 || value[1] > 3 {
 		return invalid("unknown PIN and touch policy %x", value)
 	}
-	r.PIN = [...]holdfast.PINPolicy{0, holdfast.PINNever, holdfast.PINOnce, holdfast.PINAlways, holdfast.PINOnce, holdfast.PINAlways}[value[0]]
+	r.PIN = [...]holdfast.PINPolicy{
+		1: holdfast.PINNever, 2: holdfast.PINOnce, 3: holdfast.PINAlways, 4: holdfast.PINOnce, 5: holdfast.PINAlways,
+	}[value[0]]
 	r.Biometric = value[0] > 3
-	r.Touch = [...]holdfast.TouchPolicy{0, holdfast.TouchNever, holdfast.TouchAlways, holdfast.TouchCached}[value[1]]
+	r.Touch = [...]holdfast.TouchPolicy{1: holdfast.TouchNever, 2: holdfast.TouchAlways, 3: holdfast.TouchCached}[value[1]]
 	return nil
 }
 
