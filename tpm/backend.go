@@ -124,17 +124,17 @@ func (b *Backend) run(ctx context.Context, op string, ref holdfast.Ref, times in
 		if c == nil {
 			if c, err = b.connect(ctx); err != nil {
 				c = nil
-				if isLost(err) {
-					continue
-				}
-				break
 			}
 		}
-		if err = f(c); !isLost(err) {
+		if c != nil {
+			if err = f(c); isLost(err) {
+				_ = c.Close()
+				c = nil
+			}
+		}
+		if !isLost(err) || isTimeout(err) {
 			break
 		}
-		_ = c.Close()
-		c = nil
 	}
 	return translate(op, ref, err)
 }

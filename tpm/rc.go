@@ -119,3 +119,9 @@ func isLost(err error) bool {
 	}
 	return errors.Is(err, errForged)
 }
+
+// isTimeout reports whether err is that of a TPM that does not answer, which does so no sooner when asked again.
+func isTimeout(err error) bool {
+	lost, ok := errors.AsType[*lostError](err)
+	return ok && lost.timeout()
+}

@@ -90,12 +90,24 @@ func TestSealWithAuthValue(t *testing.T) {
 	if _, err := b.Unseal(t.Context(), blob, nil); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("without the AuthValue: %v", err)
 	}
+	examine := func(want string) {
+		t.Helper()
+		concerns, err := b.Examine(t.Context())
+		if err != nil || (want == "") != (len(concerns) == 0) || !strings.Contains(strings.Join(concerns, "\n"), want) {
+			t.Errorf("examine: %q, %v, want %q", concerns, err, want)
+		}
+	}
+	examine("")
 	for left := 2; left >= 0; left-- { // swtpm allows three
 		_, err := b.Unseal(t.Context(), blob, &holdfast.UnsealOptions{AuthValue: wrong})
 		if e, ok := errors.AsType[*holdfast.Error](err); !ok || e.Code != holdfast.ErrAuth || e.Retries != left {
 			t.Errorf("a wrong AuthValue: %v, want ErrAuth with %d tries left", err, left)
 		}
+		if left == 2 {
+			examine("counts 1 failed")
+		}
 	}
+	examine("is locked")
 	_, err = b.Unseal(t.Context(), blob, &holdfast.UnsealOptions{AuthValue: right})
 	if !errors.Is(err, holdfast.ErrLocked) || !strings.Contains(err.Error(), "1000 seconds") {
 		t.Errorf("after too many wrong ones: %v", err)

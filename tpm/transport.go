@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -26,7 +27,14 @@ type wire = transport.TPMCloser
 // lostError is the failure of the connection itself: what became of the command is not known.
 type lostError struct{ err error }
 
-func (e *lostError) Error() string { return "the connection to the TPM was lost: " + e.err.Error() }
+func (e *lostError) Error() string {
+	if e.timeout() {
+		return "the TPM does not answer; another program may be using it: " + e.err.Error()
+	}
+	return "the connection to the TPM was lost: " + e.err.Error()
+}
+
+func (e *lostError) timeout() bool { return errors.Is(e.err, os.ErrDeadlineExceeded) }
 
 func (e *lostError) Unwrap() error { return e.err }
 
