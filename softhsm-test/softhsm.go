@@ -72,7 +72,7 @@ func NewToken(dir, label string) (*Token, error) {
 	if err != nil {
 		return nil, fmt.Errorf("initialize token %q: %w: %s", label, err, out)
 	}
-	if t.Serial, err = t.readSerial(); err != nil {
+	if t.Serial, err = t.readSerialAt(out); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -109,25 +109,64 @@ func (t *Token) util(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// readSerial asks for the serial number, which SoftHSM2 draws at random when it initializes a token.
-func (t *Token) readSerial() (string, error) {
-	out, err := t.util("--show-slots")
-	if err != nil {
-		return "", fmt.Errorf("show slots: %w: %s", err, out)
+// readSerialAt asks for the serial number, which SoftHSM2 draws at random when it initializes a token. initialized is
+// what it said then: which slot the token is in.
+func (t *Token) readSerialAt(initialized string) (string, error) {
+	_, slot, found := strings.Cut(initialized, "reassigned to slot ")
+	if !found {
+		return "", fmt.Errorf("softhsm2-util does not say where the new token is: %s", initialized)
 	}
-	var serial string
-	for line := range strings.Lines(out) {
-		name, value, _ := strings.Cut(line, ":")
-		switch strings.TrimSpace(name) {
-		case "Serial number":
-			serial = strings.TrimSpace(value)
-		case "Label":
-			if strings.TrimSpace(value) == t.Label && serial != "" {
-				return serial, nil
-			}
+	slots, err := t.slots()
+	if err != nil {
+		return "", err
+	}
+	for _, s := range slots {
+		if s.number == slot {
+			return s.serial, nil
 		}
 	}
 	return "", fmt.Errorf("the new token %q is not in the list of slots", t.Label)
+}
+
+// readSerial asks for the serial number of the token that has the label.
+func (t *Token) readSerial() (string, error) {
+	slots, err := t.slots()
+	if err != nil {
+		return "", err
+	}
+	for _, s := range slots {
+		if s.label == t.Label && s.serial != "" {
+			return s.serial, nil
+		}
+	}
+	return "", fmt.Errorf("the token %q is not in the list of slots", t.Label)
+}
+
+// slot is what softhsm2-util shows of one.
+type slot struct{ number, label, serial string }
+
+func (t *Token) slots() ([]slot, error) {
+	out, err := t.util("--show-slots")
+	if err != nil {
+		return nil, fmt.Errorf("show slots: %w: %s", err, out)
+	}
+	var slots []slot
+	for line := range strings.Lines(out) {
+		if number, found := strings.CutPrefix(line, "Slot "); found {
+			slots = append(slots, slot{number: strings.TrimSpace(number)})
+		}
+		if len(slots) == 0 {
+			continue
+		}
+		last := &slots[len(slots)-1]
+		switch name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) {
+		case "Serial number":
+			last.serial = strings.TrimSpace(value)
+		case "Label":
+			last.label = strings.TrimSpace(value)
+		}
+	}
+	return slots, nil
 }
 
 // TokenFor returns a new token called label for the rest of a test, in a directory of its own, and fails the test when
