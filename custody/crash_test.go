@@ -1,8 +1,11 @@
+//go:build cgo && !nopkcs11 && !nopiv
+
 package custody
 
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +21,7 @@ import (
 
 	"holdfast"
 	"holdfast/custody/store"
+	softhsmtest "holdfast/softhsm-test"
 )
 
 // The tests of this file run the test binary again as a child that dies by SIGKILL, and then look at what it left. What
@@ -26,6 +30,7 @@ const (
 	envDir    = "HOLDFAST_TEST_CRASH_DIR"
 	envScript = "HOLDFAST_TEST_CRASH_SCRIPT"
 	envStep   = "HOLDFAST_TEST_CRASH_STEP"
+	envToken  = "HOLDFAST_TEST_CRASH_TOKEN" // the SoftHSM2 token to work on, as JSON; empty for the software device
 )
 
 // script is what a child does, after having acknowledged that it is up.
@@ -87,8 +92,15 @@ func child(ctx context.Context, dir, name, step string) error {
 	if err != nil {
 		return err
 	}
-	f := &fixture{dir: dir}
-	s, err := newService(ctx, Config{Store: st, Backends: []BackendConfig{{Name: "soft", Open: f.open}}}, func(done string) {
+	backend := BackendConfig{Name: "soft", Open: (&fixture{dir: dir}).open}
+	if text := os.Getenv(envToken); text != "" {
+		var token softhsmtest.Token
+		if err := json.Unmarshal([]byte(text), &token); err != nil {
+			return err
+		}
+		backend = tokenBackend(&token, st)
+	}
+	s, err := newService(ctx, Config{Store: st, Backends: []BackendConfig{backend}}, func(done string) {
 		if done == step {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // until the signal arrives
@@ -105,15 +117,54 @@ func child(ctx context.Context, dir, name, step string) error {
 	return errors.Join(s.Close(), st.Close())
 }
 
+// tokenBackend is a SoftHSM2 token in the place of the software device.
+func tokenBackend(token *softhsmtest.Token, s *store.Store) BackendConfig {
+	b := hsmConfig(token, s)
+	b.Name = "soft"
+	return b
+}
+
+// crashDevices are the devices that the tests of this file run on.
+func crashDevices() []string { return []string{"softkey", "softhsm2"} }
+
+// newCrashFixture returns a fixture on the device, and what a child has to know of it.
+func newCrashFixture(t *testing.T, device string) (f *fixture, token string) {
+	t.Helper()
+	if device == "softkey" {
+		return newFixture(t), ""
+	}
+	made := softhsmtest.TokenFor(t, "crash")
+	text, err := json.Marshal(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = &fixture{dir: t.TempDir()}
+	f.adjust = func(c *Config) { c.Backends = []BackendConfig{tokenBackend(made, f.store)} }
+	f.list = func() (refs []holdfast.Ref) {
+		for k, err := range f.service.backends["soft"].device.Load().Keys(t.Context()) {
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			refs = append(refs, k.Ref())
+		}
+		slices.Sort(refs)
+		return refs
+	}
+	f.start(t)
+	t.Cleanup(func() { f.stop(t) })
+	return f, string(text)
+}
+
 // startChild starts a child on the fixture's folder and returns what it writes.
-func startChild(t *testing.T, dir, script, step string) (*exec.Cmd, io.Reader) {
+func startChild(t *testing.T, dir, token, script, step string) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), envDir+"="+dir, envScript+"="+script, envStep+"="+step)
+	cmd.Env = append(os.Environ(), envDir+"="+dir, envScript+"="+script, envStep+"="+step, envToken+"="+token)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -142,35 +193,39 @@ func TestKillBetweenEveryTwoSteps(t *testing.T) {
 		"destroy resident": {"intended", "destroyed", "finished"},
 		"destroy wrapped":  {"finished"},
 	}
-	for script, list := range steps {
-		for _, step := range list {
-			t.Run(script+" after "+step, func(t *testing.T) {
-				f := newFixture(t)
-				old := f.create(t, "old resident", holdfast.ES256, holdfast.Resident)
-				f.create(t, "old wrapped", holdfast.ES256, holdfast.Wrapped)
-				f.stop(t)
-				cmd, out := startChild(t, f.dir, script, step)
-				_, _ = io.Copy(io.Discard, out)
-				if err := cmd.Wait(); !wasKilled(err) {
-					t.Fatalf("the child was to die after %q: %v", step, err)
-				}
-				f.start(t)
-				want := map[string]bool{"old resident": true, "old wrapped": true}
-				switch {
-				case script == "destroy resident": // destroyed from the moment it was intended
-					want["old resident"] = false
-					if _, err := f.store.Tombstone(t.Context(), old.ID); err != nil {
-						t.Error(err)
-					}
-				case script == "destroy wrapped":
-					want["old wrapped"] = false
-				case step == "recorded":
-					want["new"] = true
-				}
-				f.checkWhole(t, want)
-			})
+	for _, device := range crashDevices() {
+		for script, list := range steps {
+			for _, step := range list {
+				t.Run(device+": "+script+" after "+step, func(t *testing.T) { killAfter(t, device, script, step) })
+			}
 		}
 	}
+}
+
+func killAfter(t *testing.T, device, script, step string) {
+	f, token := newCrashFixture(t, device)
+	old := f.create(t, "old resident", holdfast.ES256, holdfast.Resident)
+	f.create(t, "old wrapped", holdfast.ES256, holdfast.Wrapped)
+	f.stop(t)
+	cmd, out := startChild(t, f.dir, token, script, step)
+	_, _ = io.Copy(io.Discard, out)
+	if err := cmd.Wait(); !wasKilled(err) {
+		t.Fatalf("the child was to die after %q: %v", step, err)
+	}
+	f.start(t)
+	want := map[string]bool{"old resident": true, "old wrapped": true}
+	switch {
+	case script == "destroy resident": // destroyed from the moment it was intended
+		want["old resident"] = false
+		if _, err := f.store.Tombstone(t.Context(), old.ID); err != nil {
+			t.Error(err)
+		}
+	case script == "destroy wrapped":
+		want["old wrapped"] = false
+	case step == "recorded":
+		want["new"] = true
+	}
+	f.checkWhole(t, want)
 }
 
 // checkWhole checks that exactly the wanted keys exist, can be used, and are all there is on the device, and that
@@ -215,11 +270,21 @@ func (f *fixture) checkWhole(t *testing.T, want map[string]bool) {
 }
 
 func TestKillAtRandomMoments(t *testing.T) {
-	f := newFixture(t)
+	for _, device := range crashDevices() {
+		t.Run(device, func(t *testing.T) { killAtRandom(t, device) })
+	}
+}
+
+func killAtRandom(t *testing.T, device string) {
+	f, token := newCrashFixture(t, device)
 	f.stop(t)
 	want := map[string]bool{}
-	for range 25 {
-		cmd, out := startChild(t, f.dir, "loop", "")
+	rounds := 25
+	if device != "softkey" {
+		rounds = 10 // opening a token takes longer
+	}
+	for range rounds {
+		cmd, out := startChild(t, f.dir, token, "loop", "")
 		lines := bufio.NewScanner(out)
 		if !lines.Scan() {
 			t.Fatal("the child did not come up")

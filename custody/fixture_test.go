@@ -27,6 +27,7 @@ type fixture struct {
 	closed  bool
 	adjust  func(*Config)
 	step    func(string)
+	list    func() []holdfast.Ref // the keys of the device, when it is not the software device
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -119,6 +120,9 @@ func gone() error { return holdfast.Errorf(holdfast.ErrUnavailable, "", "the dev
 // refs returns the refs of the keys that are on the device.
 func (f *fixture) refs(t testing.TB) []holdfast.Ref {
 	t.Helper()
+	if f.list != nil {
+		return f.list()
+	}
 	b, err := softkey.Open(t.Context(), softkey.Config{File: filepath.Join(f.dir, "device.json")})
 	if err != nil {
 		t.Fatal(err)

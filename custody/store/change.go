@@ -35,9 +35,11 @@ const (
 
 	insertKey    = `INSERT INTO keys (` + keyColumns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?,1)`
 	insertCreate = `INSERT INTO intents (id, act, name, backend, ref, created) VALUES (?, 'create', ?, ?, ?, ?)`
-	// The name or ref that somebody else is about to create a key under; an intent of the same id is one's own.
-	queryRival     = `SELECT name FROM intents WHERE id <> ? AND (name = ? OR backend = ? AND ref = ?) LIMIT 1`
-	queryTaken     = `SELECT name, 0 FROM keys WHERE name = ? UNION ALL SELECT name, 1 FROM keys WHERE backend = ? AND ref = ? LIMIT 1`
+	// Whoever has the name or ref: 0 a key of that name, 1 a key of that ref, 2 an intent of another key with either.
+	queryTaken = `SELECT 0, name FROM keys WHERE name = ?1
+		UNION ALL SELECT 1, name FROM keys WHERE backend = ?2 AND ref = ?3
+		UNION ALL SELECT 2, name FROM intents WHERE id <> ?4 AND name = ?1
+		UNION ALL SELECT 2, name FROM intents WHERE id <> ?4 AND backend = ?2 AND ref = ?3 LIMIT 1`
 	deleteIntent   = `DELETE FROM intents WHERE id = ?`
 	insertDestroy  = `INSERT INTO intents (id, act, name, backend, ref, created) SELECT id, 'destroy', name, backend, ref, ? FROM keys WHERE id = ?`
 	markDestroying = `UPDATE keys SET destroying = 1, version = version + 1 WHERE id = ? AND destroying = 0`
@@ -50,7 +52,7 @@ const (
 // BeginCreate makes it durable that a resident key is about to be made. It returns ErrExists when a key or another
 // intent has the name, or the ref on that backend.
 func (s *Store) BeginCreate(ctx context.Context, i Intent) error {
-	return s.writer.do(ctx, "create key", func(t *transaction) error {
+	return s.writer.doOne(ctx, "create key", func(t *transaction) error {
 		if err := refuseTaken(t, i.ID, i.Name, i.Backend, i.Ref); err != nil {
 			return err
 		}
@@ -61,12 +63,17 @@ func (s *Store) BeginCreate(ctx context.Context, i Intent) error {
 // AddKey adds a record, and removes the intent with the same identifier if there is one, at once. It returns ErrExists
 // when another key or intent has the name, or the ref on that backend. Destroying and Version of key are not read.
 func (s *Store) AddKey(ctx context.Context, k *Key) error {
-	err := s.writer.do(ctx, "create key", func(t *transaction) error {
+	wrapped := k.Residence == holdfast.Wrapped
+	do := s.writer.do
+	if wrapped {
+		do = s.writer.doOne // a wrapped key has no intent
+	}
+	err := do(ctx, "create key", func(t *transaction) error {
 		if err := refuseTaken(t, k.ID, k.Name, k.Backend, k.Ref); err != nil {
 			return err
 		}
 		var blob any // NULL, which an empty []byte is not
-		if k.Residence == holdfast.Wrapped {
+		if wrapped {
 			blob = k.Blob
 		}
 		public := k.Public
@@ -75,7 +82,7 @@ func (s *Store) AddKey(ctx context.Context, k *Key) error {
 		}
 		err := t.exec(insertKey, k.ID[:], k.Name, k.Backend, string(k.Ref), string(k.Algorithm), k.Purpose, int(k.Residence),
 			public, blob, k.Place, int(k.PIN), int(k.Touch), k.Adopted, k.State, k.Created.UnixNano())
-		if err != nil {
+		if err != nil || wrapped {
 			return err
 		}
 		return t.exec(deleteIntent, k.ID[:])
@@ -88,30 +95,26 @@ func (s *Store) AddKey(ctx context.Context, k *Key) error {
 
 // refuseTaken returns ErrExists when the name or ref belongs to a key, or to the intent of another one.
 func refuseTaken(t *transaction, id ID, name, backend string, ref holdfast.Ref) error {
+	var by int
 	var other string
-	var byRef bool
-	err := t.scan(queryTaken, []any{name, backend, string(ref)}, &other, &byRef)
+	err := t.scan(queryTaken, []any{name, backend, string(ref), id[:]}, &by, &other)
 	switch {
-	case err == nil && byRef:
-		return holdfast.Errorf(holdfast.ErrExists, "", "%s is the key %q already", ref, other)
-	case err == nil:
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	case by == 0:
 		return holdfast.Errorf(holdfast.ErrExists, "", "there is a key called %q already: choose another name", name)
-	case !errors.Is(err, sql.ErrNoRows):
-		return err
-	}
-	err = t.scan(queryRival, []any{id[:], name, backend, string(ref)}, &other)
-	switch {
-	case err == nil:
+	case by == 1:
+		return holdfast.Errorf(holdfast.ErrExists, "", "%s is the key %q already", ref, other)
+	default:
 		return holdfast.Errorf(holdfast.ErrExists, "", "a key called %q is being made there, or what is left of its making waits to be cleaned up", other)
-	case !errors.Is(err, sql.ErrNoRows):
-		return err
 	}
-	return nil
 }
 
 // DropIntent removes an intent without an outcome: nothing was done, or it was undone.
 func (s *Store) DropIntent(ctx context.Context, id ID) error {
-	return s.writer.do(ctx, "drop intent", func(t *transaction) error { return t.exec(deleteIntent, id[:]) })
+	return s.writer.doOne(ctx, "drop intent", func(t *transaction) error { return t.exec(deleteIntent, id[:]) })
 }
 
 // BeginDestroy makes it durable that a key is about to be destroyed and marks its record. It returns ErrNotFound when

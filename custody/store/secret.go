@@ -25,7 +25,7 @@ func (s *Store) LoadPIN(ctx context.Context, device string) (holdfast.PINState, 
 
 // StorePIN makes state durable.
 func (s *Store) StorePIN(ctx context.Context, device string, state holdfast.PINState) error {
-	return s.writer.do(ctx, "write PIN memory", func(t *transaction) error { return t.exec(upsertPIN, device, int(state)) })
+	return s.writer.doOne(ctx, "write PIN memory", func(t *transaction) error { return t.exec(upsertPIN, device, int(state)) })
 }
 
 // LoadSecret returns the secret called name, and whether there is one. The caller may wipe it.
@@ -50,10 +50,10 @@ func (s *Store) StoreSecret(ctx context.Context, name string, value holdfast.Sec
 	if plain == nil {
 		plain = []byte{}
 	}
-	return s.writer.do(ctx, "write secret", func(t *transaction) error { return t.exec(upsertSecret, name, plain) })
+	return s.writer.doOne(ctx, "write secret", func(t *transaction) error { return t.exec(upsertSecret, name, plain) })
 }
 
 // DeleteSecret forgets a secret; one that is not there is no error.
 func (s *Store) DeleteSecret(ctx context.Context, name string) error {
-	return s.writer.do(ctx, "delete secret", func(t *transaction) error { return t.exec(deleteSecret, name) })
+	return s.writer.doOne(ctx, "delete secret", func(t *transaction) error { return t.exec(deleteSecret, name) })
 }

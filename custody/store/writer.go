@@ -5,6 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"sync"
+
+	"holdfast"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // maxGroup is how many writes share one transaction at most. It bounds how long the first of them waits.
@@ -28,6 +33,7 @@ type writer struct {
 type write struct {
 	ctx    context.Context
 	apply  func(*transaction) error
+	one    bool // apply changes something with one statement at most, its last: when it fails, there is nothing to undo
 	result chan error
 }
 
@@ -62,10 +68,18 @@ func (w *writer) stop() error {
 // do applies a write and returns when it is durable, or when it was not made. A ctx that ends before the write is begun
 // prevents it; afterwards the outcome is waited for, so that it is never unknown.
 func (w *writer) do(ctx context.Context, op string, apply func(*transaction) error) error {
-	if err := ctx.Err(); err != nil {
+	return w.wait(op, &write{ctx: ctx, apply: apply, result: make(chan error, 1)})
+}
+
+// doOne is do for a write that changes something with one statement at most, its last.
+func (w *writer) doOne(ctx context.Context, op string, apply func(*transaction) error) error {
+	return w.wait(op, &write{ctx: ctx, apply: apply, one: true, result: make(chan error, 1)})
+}
+
+func (w *writer) wait(op string, req *write) error {
+	if err := req.ctx.Err(); err != nil {
 		return err
 	}
-	req := &write{ctx: ctx, apply: apply, result: make(chan error, 1)}
 	if err := w.enqueue(op, req); err != nil {
 		return err
 	}
@@ -139,16 +153,33 @@ func (w *writer) applyOne(req *write) (result, fatal error) {
 	if err := req.ctx.Err(); err != nil {
 		return err, nil
 	}
+	if req.one {
+		return sort(req.apply(&transaction{w}))
+	}
 	if err := w.exec("SAVEPOINT one"); err != nil {
 		return nil, err
 	}
-	result = req.apply(&transaction{w})
+	if result, fatal = sort(req.apply(&transaction{w})); fatal != nil {
+		return nil, fatal
+	}
 	if result != nil {
 		if err := w.exec("ROLLBACK TO one"); err != nil {
 			return nil, errors.Join(result, err)
 		}
 	}
 	return result, w.exec("RELEASE one")
+}
+
+// sort tells an error of one write from one after which SQLite may have rolled the whole transaction back (a full disk):
+// going on would write outside of any.
+func sort(err error) (result, fatal error) {
+	if _, ours := errors.AsType[*holdfast.Error](err); err == nil || ours {
+		return err, nil
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT {
+		return err, nil
+	}
+	return nil, err
 }
 
 func (w *writer) prepare(query string) (*sql.Stmt, error) {
