@@ -65,15 +65,7 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	mod := m.loaded[path]
-	if mod == nil {
-		p11 := pkcs11.New(cfg.Module)
-		if p11 == nil {
-			return nil, notALibrary(cfg.Module)
-		}
-		mod = &module{path: path, p11: p11}
-		m.loaded[path] = mod
-	}
-	if mod.users > 0 {
+	if mod != nil && mod.users > 0 {
 		if mod.init != cfg.InitString || !maps.Equal(mod.env, cfg.Environment) {
 			return nil, holdfast.Errorf(holdfast.ErrInvalid, "open",
 				"the module %s is in use with another environment or initialization string, and a process can give it one only; use a second process", cfg.Module)
@@ -81,12 +73,25 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 		mod.users++
 		return mod, nil
 	}
-	mod.init, mod.env = cfg.InitString, maps.Clone(cfg.Environment)
-	for name, value := range mod.env {
+	if mod != nil && mod.stuck.Load() > 0 {
+		return nil, failure("open", "", errStuck)
+	}
+	// Some modules (p11-kit-client) read their environment in C_GetFunctionList, others in C_Initialize.
+	for name, value := range cfg.Environment {
 		if err := os.Setenv(name, value); err != nil {
 			return nil, holdfast.Errorf(holdfast.ErrInvalid, "open", "set %s for the module: %w", name, err)
 		}
 	}
+	p11 := pkcs11.New(cfg.Module)
+	if p11 == nil {
+		return nil, notALibrary(cfg.Module)
+	}
+	if mod == nil {
+		mod = &module{path: path}
+		m.loaded[path] = mod
+	}
+	mod.replace(p11)
+	mod.init, mod.env = cfg.InitString, maps.Clone(cfg.Environment)
 	err := mod.call(cfg.CallTimeout, func() error {
 		mod.gate.Lock()
 		defer mod.gate.Unlock()
@@ -101,6 +106,17 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 	return mod, nil
 }
 
+// replace takes p11 for further calls. The library stays loaded: SoftHSM2 and OpenSSL do not survive being unloaded and
+// loaded again.
+func (m *module) replace(p11 *pkcs11.Ctx) {
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	if m.p11 != nil {
+		m.p11.Destroy() // gives back one of two references to the library
+	}
+	m.p11 = p11
+}
+
 func notALibrary(path string) error {
 	if _, err := os.Stat(path); err != nil && strings.Contains(path, "/") {
 		return holdfast.Errorf(holdfast.ErrInvalid, "open", "there is no PKCS#11 module at %s (%w); check the path, or install the module", path, err)
@@ -108,8 +124,7 @@ func notALibrary(path string) error {
 	return holdfast.Errorf(holdfast.ErrInvalid, "open", "%s is not a PKCS#11 module: it cannot be loaded as a shared library with C_GetFunctionList", path)
 }
 
-// release ends one use of mod; the last one finalizes it. The library stays loaded: SoftHSM2 and OpenSSL do not survive
-// being unloaded and loaded again.
+// release ends one use of mod; the last one finalizes it.
 func (m *Modules) release(mod *module, limit time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
