@@ -75,7 +75,7 @@ func TestCacheForgetsWhatWasReadBeforeARemoval(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	var g gate
-	if !g.enter() || !g.enter() {
+	if first, second := g.enter(), g.enter(); !first || !second {
 		t.Fatal("an open gate lets nobody in")
 	}
 	if g.retire() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -317,9 +318,7 @@ func killAtRandom(t *testing.T, device string) {
 			want[name] = err == nil
 		}
 		expected := make(map[string]bool, len(want))
-		for name, there := range want {
-			expected[name] = there
-		}
+		maps.Copy(expected, want)
 		f.checkWhole(t, expected)
 		f.stop(t)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -183,11 +184,11 @@ func TestPages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got string
+		var got strings.Builder
 		for _, k := range keys {
-			got += k.Name
+			got.WriteString(k.Name)
 		}
-		return got
+		return got.String()
 	}
 	for _, c := range []struct {
 		backend, after string
