@@ -119,6 +119,7 @@ func (c *cli) root() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version.String(),
 		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&c.socket, "socket", "",
 		"the daemon's Unix socket (default: HOLDFAST_SOCKET, $XDG_RUNTIME_DIR/holdfast/holdfastd.sock, /run/holdfast/holdfastd.sock)")
