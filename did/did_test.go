@@ -30,11 +30,14 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]string{
-		"empty": "", "scheme only": "did:", "no id": "did:a", "empty id": "did:a:", "empty method": "did::a", "colon at the end": "did:a:b:",
-		"upper case scheme": "DID:a:b", "upper case method": "did:A:b", "hyphen in method": "did:a-b:c", "path": "did:a:b/c",
+		"empty": "", "scheme only": "did:", "no id": "did:a", "empty id": "did:a:", "empty method": "did::a",
+		"colon at the end":  "did:a:b:",
+		"upper case scheme": "DID:a:b", "upper case method": "did:A:b", "hyphen in method": "did:a-b:c",
+		"path":  "did:a:b/c",
 		"query": "did:a:b?c", "fragment": "did:a:b#c", "space": "did:a:b ", "line feed": "did:a:b\n", "NUL": "did:a:b\x00",
 		"broken percent": "did:a:b%", "short percent": "did:a:b%2", "percent not hex": "did:a:b%xy", "not ASCII": "did:a:é",
-		"look-alike colon": "did\ua789a:b", "full-width": "did:a:ｂ", "tilde": "did:a:b~", "huge": "did:a:" + strings.Repeat("b", 1<<20),
+		"look-alike colon": "did\ua789a:b", "full-width": "did:a:ｂ", "tilde": "did:a:b~",
+		"huge": "did:a:" + strings.Repeat("b", 1<<20),
 	} {
 		_, err := did.Parse(s)
 		wantProblem(t, name, err, did.InvalidDID)
@@ -55,8 +58,9 @@ func TestParseURL(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]string{
-		"two fragments": "did:a:b#c#d", "space": "did:a:b/ ", "broken percent": "did:a:b/%", "not ASCII": "did:a:b#é", "bracket": "did:a:b/[",
-		"huge": "did:a:b#" + strings.Repeat("c", 1<<20), "backslash": `did:a:b/\..`,
+		"two fragments": "did:a:b#c#d", "space": "did:a:b/ ", "broken percent": "did:a:b/%", "not ASCII": "did:a:b#é",
+		"bracket": "did:a:b/[",
+		"huge":    "did:a:b#" + strings.Repeat("c", 1<<20), "backslash": `did:a:b/\..`,
 	} {
 		_, err := did.ParseURL(s)
 		wantProblem(t, name, err, did.InvalidDIDURL)
@@ -155,8 +159,10 @@ func TestProblems(t *testing.T) {
 	}
 	legacy := map[did.ProblemType]string{
 		did.InvalidDID: "invalidDid", did.InvalidDIDURL: "invalidDidUrl", did.InvalidDIDDocument: "invalidDidDocument",
-		did.InvalidOptions: "invalidOptions", did.NotFound: "notFound", did.RepresentationNotSupported: "representationNotSupported",
-		did.MethodNotSupported: "methodNotSupported", did.FeatureNotSupported: "featureNotSupported", did.InternalError: "internalError",
+		did.InvalidOptions: "invalidOptions", did.NotFound: "notFound",
+		did.RepresentationNotSupported: "representationNotSupported",
+		did.MethodNotSupported:         "methodNotSupported", did.FeatureNotSupported: "featureNotSupported",
+		did.InternalError: "internalError",
 	}
 	for problem, want := range legacy {
 		if problem.Legacy() != want || !strings.HasSuffix(problem.URL(), "#"+string(problem)) || problem.Title() == "" {

@@ -20,7 +20,8 @@ const exampleDocument = `{
   "controller": ["did:example:1", "did:example:2"],
   "alsoKnownAs": ["https://ada.example"],
   "verificationMethod": [
-    {"id": "#key-1", "type": "Multikey", "controller": "did:example:1", "publicKeyMultibase": "z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"},
+    {"id": "#key-1", "type": "Multikey", "controller": "did:example:1",
+"publicKeyMultibase": "z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"},
     {"id": "did:example:1#key-2", "type": "JsonWebKey", "controller": "did:example:1",
      "publicKeyJwk": {"kty":"OKP","crv":"X25519","x":"3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}},
     {"id": "#old", "type": "SomethingElse2018", "controller": "did:example:1", "publicKeyBase58": "x"}
@@ -46,7 +47,8 @@ func TestParseDocument(t *testing.T) {
 		relationship did.Relationship
 		id           string
 	}{
-		{did.Authentication, "#key-1"}, {did.Authentication, "did:example:1#only-here"}, {did.AssertionMethod, "#key-1"}, {did.KeyAgreement, "#key-2"},
+		{did.Authentication, "#key-1"}, {did.Authentication, "did:example:1#only-here"},
+		{did.AssertionMethod, "#key-1"}, {did.KeyAgreement, "#key-2"},
 	} {
 		m, err := d.Method(use.relationship, use.id)
 		if err != nil {
@@ -61,8 +63,10 @@ func TestParseDocument(t *testing.T) {
 		relationship did.Relationship
 		id           string
 	}{
-		{did.KeyAgreement, "#key-1"}, {did.AssertionMethod, "#only-here"}, {did.AssertionMethod, "#nowhere"}, {did.CapabilityInvocation, "did:example:2#key-9"},
-		{did.CapabilityDelegation, "#key-1"}, {"verificationMethod", "#key-1"}, {"", "#key-1"}, {did.Authentication, "did:example:2#key-1"},
+		{did.KeyAgreement, "#key-1"}, {did.AssertionMethod, "#only-here"}, {did.AssertionMethod, "#nowhere"},
+		{did.CapabilityInvocation, "did:example:2#key-9"},
+		{did.CapabilityDelegation, "#key-1"}, {"verificationMethod", "#key-1"}, {"", "#key-1"},
+		{did.Authentication, "did:example:2#key-1"},
 	} {
 		if m, err := d.Method(use.relationship, use.id); !errors.Is(err, holdfast.ErrDenied) {
 			t.Errorf("%s %s: %+v, %v", use.relationship, use.id, m, err)
@@ -79,7 +83,8 @@ func TestParseDocument(t *testing.T) {
 
 func TestParseDocumentRefuses(t *testing.T) {
 	for name, text := range map[string]string{
-		"empty": ``, "not JSON": `x`, "an array": `[]`, "no id": `{}`, "id a number": `{"id":1}`, "id no DID": `{"id":"urn:x"}`, "id a DID URL": `{"id":"did:a:b#c"}`,
+		"empty": ``, "not JSON": `x`, "an array": `[]`, "no id": `{}`, "id a number": `{"id":1}`,
+		"id no DID": `{"id":"urn:x"}`, "id a DID URL": `{"id":"did:a:b#c"}`,
 		"id twice": `{"id":"did:a:b","id":"did:a:c"}`, "id twice by escape": `{"id":"did:a:b","\u0069d":"did:a:c"}`,
 		"controller no DID":    `{"id":"did:a:b","controller":"x"}`,
 		"controller a number":  `{"id":"did:a:b","controller":1}`,
@@ -137,7 +142,8 @@ func TestCanonicalize(t *testing.T) {
 		}
 	}
 	for name, in := range map[string]string{
-		"duplicate": `{"a":1,"a":1}`, "big integer": `[9007199254740993]`, "surrogate": `"\udead"`, "huge": `"` + strings.Repeat("x", 1<<20) + `"`,
+		"duplicate": `{"a":1,"a":1}`, "big integer": `[9007199254740993]`, "surrogate": `"\udead"`,
+		"huge": `"` + strings.Repeat("x", 1<<20) + `"`,
 	} {
 		if got, err := did.Canonicalize([]byte(in)); !errors.Is(err, holdfast.ErrInvalid) {
 			t.Errorf("%s: %.40s, %v", name, got, err)

@@ -44,8 +44,11 @@ func (o *ResolveOptions) Latest() bool {
 
 // Check returns a [Problem] of type [InvalidOptions] when more than one version is asked for.
 func (o *ResolveOptions) Check() error {
+	if o == nil {
+		return nil
+	}
 	set := 0
-	for _, isSet := range []bool{o != nil && o.VersionID != "", o != nil && !o.VersionTime.IsZero(), o != nil && o.VersionNumber != 0} {
+	for _, isSet := range []bool{o.VersionID != "", !o.VersionTime.IsZero(), o.VersionNumber != 0} {
 		if isSet {
 			set++
 		}

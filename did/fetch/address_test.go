@@ -6,7 +6,10 @@ import (
 )
 
 func TestPublicAddresses(t *testing.T) {
-	for _, text := range []string{"8.8.8.8", "93.184.215.14", "1.1.1.1", "172.15.0.1", "172.32.0.1", "100.63.255.255", "2606:4700::1111", "2a00::1", "::ffff:8.8.8.8"} {
+	for _, text := range []string{
+		"8.8.8.8", "93.184.215.14", "1.1.1.1", "172.15.0.1", "172.32.0.1", "100.63.255.255",
+		"2606:4700::1111", "2a00::1", "::ffff:8.8.8.8",
+	} {
 		if !isPublic(netip.MustParseAddr(text)) {
 			t.Errorf("%s is refused", text)
 		}

@@ -22,7 +22,8 @@ func serve(t *testing.T, handler http.Handler, change func(*fetch.Options)) (*fe
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
 	address := server.Listener.Addr().String()
-	options := &fetch.Options{RootCAs: roots, Pins: map[string]string{"example.com:443": address, "www.example.com:443": address}}
+	options := &fetch.Options{RootCAs: roots, Pins: map[string]string{"example.com:443": address,
+		"www.example.com:443": address}}
 	if change != nil {
 		change(options)
 	}
@@ -53,11 +54,13 @@ func TestFetch(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	client, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status := map[string]int{"/404": 404, "/410": 410, "/403": 403, "/429": 429, "/500": 500, "/204": 204, "/206": 206}[r.URL.Path]
+		status := map[string]int{"/404": 404, "/410": 410, "/403": 403, "/429": 429, "/500": 500, "/204": 204,
+			"/206": 206}[r.URL.Path]
 		w.WriteHeader(status)
 	}), nil)
 	for path, code := range map[string]holdfast.Code{
-		"404": holdfast.ErrNotFound, "410": holdfast.ErrNotFound, "403": holdfast.ErrInvalid, "429": holdfast.ErrUnavailable,
+		"404": holdfast.ErrNotFound, "410": holdfast.ErrNotFound, "403": holdfast.ErrInvalid,
+		"429": holdfast.ErrUnavailable,
 		"500": holdfast.ErrUnavailable, "204": holdfast.ErrInvalid, "206": holdfast.ErrInvalid,
 	} {
 		_, err := client.Fetch(t.Context(), "https://example.com/"+path)
@@ -86,7 +89,9 @@ func TestPrivateAddressesRefused(t *testing.T) {
 		t.Error("the server was asked")
 	}), nil)
 	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
-	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0", "2130706433", "127.1"} {
+	for _, host := range []string{
+		"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0", "2130706433", "127.1",
+	} {
 		_, err := client.Fetch(t.Context(), "https://"+host+":"+port+"/")
 		if !errors.Is(err, holdfast.ErrDenied) && !errors.Is(err, holdfast.ErrUnavailable) {
 			t.Errorf("%s: %v", host, err)
@@ -156,7 +161,8 @@ func TestBounds(t *testing.T) {
 		t.Errorf("just: %d bytes, %v", len(body), err)
 	}
 	for path, code := range map[string]holdfast.Code{
-		"long": holdfast.ErrInvalid, "endless": holdfast.ErrInvalid, "gzip": holdfast.ErrInvalid, "never": holdfast.ErrUnavailable,
+		"long": holdfast.ErrInvalid, "endless": holdfast.ErrInvalid, "gzip": holdfast.ErrInvalid,
+		"never": holdfast.ErrUnavailable,
 	} {
 		_, err := client.Fetch(t.Context(), "https://example.com/"+path)
 		wantCode(t, path, err, code)

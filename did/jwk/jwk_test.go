@@ -140,10 +140,14 @@ func TestUse(t *testing.T) {
 
 func TestResolveRefuses(t *testing.T) {
 	for name, s := range map[string]string{
-		"other method": "did:web:example.com", "not base64": "did:jwk:e.J", "padding": "did:jwk:e30%3D", "empty object": encode(`{}`),
-		"private key": encode(ed + `,"d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}`), "symmetric": encode(`{"kty":"oct","k":"AA"}`),
-		"duplicate": encode(p256 + `,"kty":"EC"}`), "wrong alg": encode(p256 + `,"alg":"ES384"}`), "loose bits": encode(ed + "}")[:len(encode(ed+"}"))-1] + "1",
-		"sig for X25519": encode(x + `,"use":"sig"}`), "fragment": encode(ed+"}") + "#0", "huge": "did:jwk:" + strings.Repeat("A", 1<<20),
+		"other method": "did:web:example.com", "not base64": "did:jwk:e.J", "padding": "did:jwk:e30%3D",
+		"empty object": encode(`{}`),
+		"private key":  encode(ed + `,"d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}`),
+		"symmetric":    encode(`{"kty":"oct","k":"AA"}`),
+		"duplicate":    encode(p256 + `,"kty":"EC"}`), "wrong alg": encode(p256 + `,"alg":"ES384"}`),
+		"loose bits":     encode(ed + "}")[:len(encode(ed+"}"))-1] + "1",
+		"sig for X25519": encode(x + `,"use":"sig"}`), "fragment": encode(ed+"}") + "#0",
+		"huge": "did:jwk:" + strings.Repeat("A", 1<<20),
 	} {
 		_, err := jwk.Resolver{}.Resolve(t.Context(), s, nil)
 		if p := did.ProblemOf(err); p == nil || p.Type != did.InvalidDID || !errors.Is(err, holdfast.ErrInvalid) {

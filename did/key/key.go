@@ -27,7 +27,8 @@ const prefix = "did:" + Method + ":"
 // say so.
 func Create(pub crypto.PublicKey) (string, error) {
 	if agreement, ok := pub.(*ecdh.PublicKey); ok && agreement != nil && agreement.Curve() != ecdh.X25519() {
-		return "", holdfast.Errorf(holdfast.ErrUnsupported, "", "a did:key cannot say that a key on %v is for key agreement: use did:jwk", agreement.Curve())
+		return "", holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"a did:key cannot say that a key on %v is for key agreement: use did:jwk", agreement.Curve())
 	}
 	multikey, err := pubkey.MarshalMultikey(pub)
 	if err != nil {

@@ -34,7 +34,8 @@ func same(a, b crypto.PublicKey) bool {
 // Every type of key that Holdfast has, and the prefix that did:key's specification says its DIDs start with.
 func TestEveryKeyType(t *testing.T) {
 	keys := map[string]crypto.PublicKey{}
-	for prefix, curve := range map[string]elliptic.Curve{"zDn": elliptic.P256(), "z82": elliptic.P384(), "z2J9": elliptic.P521()} {
+	for prefix, curve := range map[string]elliptic.Curve{"zDn": elliptic.P256(), "z82": elliptic.P384(),
+		"z2J9": elliptic.P521()} {
 		k, err := ecdsa.GenerateKey(curve, rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -114,9 +115,12 @@ func TestResolveRefuses(t *testing.T) {
 	order8 := append([]byte{0xed, 0x01}, 0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
 		0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05)
 	for name, s := range map[string]string{
-		"other method": "did:web:example.com", "base64url": "did:key:u7QE7aie8zraktYqOo0CpvDXNlMhV3HeJDpjrASKGLWdopKQ", "nothing": "did:key:z",
-		"look-alike": strings.Replace(good, "o", "0", 1), "cut off": good[:len(good)-1], "fragment": good + "#x", "version": "did:key:1:" + good[8:],
-		"low order point": "did:key:z" + base58.Encode(order8), "upper case": strings.ToUpper(good), "percent": good + "%41",
+		"other method": "did:web:example.com", "base64url": "did:key:u7QE7aie8zraktYqOo0CpvDXNlMhV3HeJDpjrASKGLWdopKQ",
+		"nothing":    "did:key:z",
+		"look-alike": strings.Replace(good, "o", "0", 1), "cut off": good[:len(good)-1], "fragment": good + "#x",
+		"version":         "did:key:1:" + good[8:],
+		"low order point": "did:key:z" + base58.Encode(order8), "upper case": strings.ToUpper(good),
+		"percent": good + "%41",
 	} {
 		_, err := key.Resolver{}.Resolve(t.Context(), s, nil)
 		if p := did.ProblemOf(err); p == nil || p.Type != did.InvalidDID || !errors.Is(err, holdfast.ErrInvalid) {

@@ -262,7 +262,8 @@ func TestParameters(t *testing.T) {
 	if p := f.good("settings").Latest().Parameters; p.TTL != 0 || len(p.Watchers) != 1 {
 		t.Errorf("settings are %+v", p)
 	}
-	for name, method := range map[string]string{"none": ``, "old": `"method":"did:webvh:0.5",`, "new": `"method":"did:webvh:1.1",`} {
+	for name, method := range map[string]string{"none": ``, "old": `"method":"did:webvh:0.5",`,
+		"new": `"method":"did:webvh:1.1",`} {
 		g := &forger{t: t, at: f.at}
 		g.first(`{`+method+`"scid":"{SCID}",`+keysJSON(a)+`}`, strings.Replace(state, "DID", "did:webvh:{SCID}:example.com", 1), a)
 		g.bad("method " + name)
@@ -424,9 +425,10 @@ func TestTampering(t *testing.T) {
 		"time of another zone":   strings.Replace(second, `12:01:00Z`, `13:01:00+01:00`, 1),
 		"time without zone":      strings.Replace(second, `12:01:00Z`, `12:01:00`, 1),
 		"nested deep":            strings.Replace(second, `"ttl":60`, `"ttl":`+strings.Repeat("[", 5000)+strings.Repeat("]", 5000), 1),
-		"far too long":           strings.Replace(second, `"@context":"`, `"@context":"`+strings.Repeat("x", did.MaxDocument), 1),
-		"left out":               string(f.lines[2]),
-		"repeated":               string(f.lines[0]),
+		"far too long": strings.Replace(second, `"@context":"`, `"@context":"`+strings.Repeat("x",
+			did.MaxDocument), 1),
+		"left out": string(f.lines[2]),
+		"repeated": string(f.lines[0]),
 	} {
 		log, err := Verify(f.did, []byte(string(f.lines[0])+"\n"+line+"\n"+string(f.lines[2])+"\n"), &VerifyOptions{Now: f.at})
 		if err != nil || log.Problem() == nil || len(log.versions) != 1 {

@@ -201,7 +201,8 @@ func TestSSH(t *testing.T) {
 		wantCode(t, name, err, holdfast.ErrUnsupported)
 	}
 	for name, line := range map[string]string{
-		"empty": "", "comment": "# nothing", "two lines": sshP256 + "\n" + sshRSA, "options": `command="sh" ` + sshP256, "huge": strings.Repeat("a", 1<<20),
+		"empty": "", "comment": "# nothing", "two lines": sshP256 + "\n" + sshRSA, "options": `command="sh" ` + sshP256,
+		"huge": strings.Repeat("a", 1<<20),
 	} {
 		_, _, err := pubkey.ParseSSH([]byte(line))
 		wantCode(t, name, err, holdfast.ErrInvalid)
@@ -265,7 +266,8 @@ func TestSignaturesRefused(t *testing.T) {
 		wantCode(t, name, err, holdfast.ErrInvalid)
 	}
 	for name, text := range map[string]string{
-		"empty": "", "short": strings.Repeat("01", 63), "long": strings.Repeat("01", 65), "zero": zeros + zeros, "order": order + order,
+		"empty": "", "short": strings.Repeat("01", 63), "long": strings.Repeat("01", 65), "zero": zeros + zeros,
+		"order": order + order,
 	} {
 		raw, err := hex.DecodeString(text)
 		if err != nil {
