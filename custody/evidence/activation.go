@@ -17,7 +17,8 @@ import (
 // and the SHA-256 of the keys it was encrypted for follow.
 const keepHeader = "holdfast credential 1\n"
 
-// Kind returns the kind of evidence a bundle claims to be, empty when it is none that is known.
+// Kind returns the kind of evidence a bundle claims to be: that of the device where no kind of evidence is known for it,
+// empty for files that are no bundle.
 func Kind(files map[string][]byte) string {
 	var statement struct {
 		Device struct {
@@ -27,7 +28,10 @@ func Kind(files map[string][]byte) string {
 	if json.Unmarshal(files[FileStatement], &statement) != nil {
 		return ""
 	}
-	return kinds[statement.Device.Kind]
+	if kind, known := kinds[statement.Device.Kind]; known {
+		return kind
+	}
+	return statement.Device.Kind
 }
 
 // NewCredential makes the one question that a TPM's evidence leaves open: whether its attestation key is in the TPM that
