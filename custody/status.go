@@ -152,10 +152,10 @@ func (b *backend) askPIN(ctx context.Context, d *device) (*holdfast.PINStatus, s
 		return nil, ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
 	answer := make(chan *holdfast.PINStatus, 1)
 	b.s.working.Go(func() {
 		defer b.s.calls.leave()
-		defer cancel()
 		status, err := unlocker.PINStatus(ctx)
 		if err != nil {
 			if !errors.Is(err, context.DeadlineExceeded) {
