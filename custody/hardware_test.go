@@ -140,6 +140,7 @@ func TestDevices(t *testing.T) {
 			b.checkEvidence(t, k)
 		})
 	}
+	t.Run("activation", func(t *testing.T) { b.checkActivation(t, "tpm ES256 wrapped", "hsm ES256 resident") })
 	for _, name := range []string{"hsm", "tpm", "piv"} {
 		i, err := b.service.InspectBackend(t.Context(), name)
 		if err != nil || len(i.Missing)+len(i.Changed)+len(i.Undead)+len(i.Pending)+len(i.Unusable) != 0 {
@@ -202,6 +203,58 @@ func (b *bench) checkEvidence(t *testing.T, k Key) {
 			}
 		}
 	}
+}
+
+// checkActivation asks the TPM the question that its evidence leaves open, and believes its attestation key from then on.
+func (b *bench) checkActivation(t *testing.T, name, elsewhere string) {
+	t.Helper()
+	files, err := b.service.Attest(t.Context(), name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := evidence.Verify(files, &evidence.Options{Roots: b.roots}); err != nil || r.Anchored {
+		t.Fatalf("a certificate that anybody can copy anchors the evidence: %v, %v", r.Anchored, err)
+	}
+	credential, keep, err := evidence.NewCredential(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := b.service.Activate(t.Context(), "tpm", credential)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ak, err := evidence.CheckAnswer(files, keep, answer.Bytes(), b.roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := pubkey.MarshalSPKI(ak)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := evidence.Verify(files, &evidence.Options{Roots: b.roots, TrustedAttestors: [][]byte{spki}}); err != nil || !r.Anchored {
+		t.Errorf("anchored %v, %v", r.Anchored, err)
+	}
+	wrong := slices.Clone(answer.Bytes())
+	wrong[0] ^= 1
+	_, wrongErr := evidence.CheckAnswer(files, keep, wrong, b.roots)
+	_, emptyErr := evidence.CheckAnswer(files, keep, nil, b.roots)
+	_, otherErr := evidence.CheckAnswer(files, keep, answer.Bytes(), x509.NewCertPool())
+	_, lostErr := evidence.CheckAnswer(files, keep[1:], answer.Bytes(), b.roots)
+	_, backendErr := b.service.Activate(t.Context(), "hsm", credential)
+	credential[len(credential)-1] ^= 1
+	_, editedErr := b.service.Activate(t.Context(), "tpm", credential)
+	wantCode(t, "a wrong answer", wrongErr, holdfast.ErrIntegrity)
+	wantCode(t, "no answer", emptyErr, holdfast.ErrIntegrity)
+	wantCode(t, "another maker", otherErr, holdfast.ErrIntegrity)
+	wantCode(t, "half of what was kept", lostErr, holdfast.ErrInvalid)
+	wantCode(t, "a backend that is no TPM", backendErr, holdfast.ErrUnsupported)
+	wantCode(t, "an edited credential", editedErr, holdfast.ErrIntegrity)
+	others, err := b.service.Attest(t.Context(), elsewhere, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = evidence.NewCredential(others)
+	wantCode(t, "evidence of a token", err, holdfast.ErrUnsupported)
 }
 
 // sumsOf writes SHA256SUMS anew.
