@@ -96,17 +96,17 @@ func (k *key) attest(ctx context.Context, challenge []byte, wrapped *wrappedKey)
 	if err != nil {
 		return nil, fmt.Errorf("the attestation key: %w", err)
 	}
-	st := statement{
-		"algorithm": string(k.algorithm), "challenge": hex.EncodeToString(challenge), "ref": string(k.ref),
-		"residence": holdfast.Resident.String(),
-	}
 	spki, err := encodeSPKI(k.public)
 	if err != nil {
 		return nil, err
 	}
-	st["public_key"] = base64.StdEncoding.EncodeToString(spki)
-	k.b.stateProfile(st)
-	err = k.b.run(ctx, func(s *session) error { return k.state(s, st, wrapped) })
+	st, err := ask(ctx, k.b, func(s *session) (statement, error) {
+		st := statement{
+			"algorithm": string(k.algorithm), "challenge": hex.EncodeToString(challenge), "ref": string(k.ref),
+			"public_key": base64.StdEncoding.EncodeToString(spki), "residence": holdfast.Resident.String(),
+		}
+		return st, k.state(s, st, wrapped)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +134,7 @@ func (k *key) state(s *session, st statement, wrapped *wrappedKey) error {
 		return err
 	}
 	defer release(s)
+	s.c.profile.state(st)
 	if err := s.stateModule(st); err != nil {
 		return err
 	}
@@ -210,12 +211,8 @@ func printable(s string) string {
 	return s
 }
 
-// stateProfile says what the self-test found.
-func (b *Backend) stateProfile(st statement) {
-	p := b.profile.Load()
-	if p == nil {
-		return
-	}
+// state says what the self-test found.
+func (p *profile) state(st statement) {
 	st["distrust"] = p.distrust()
 	st.addTrials("self_test", p.trials)
 }
@@ -235,12 +232,10 @@ func (b *Backend) attestor(ctx context.Context) (*residentKey, error) {
 		return b.attests, nil
 	}
 	spec := holdfast.KeySpec{Label: attestorLabel, Algorithm: holdfast.ES256, Residence: holdfast.Resident}
-	err := b.run(ctx, func(s *session) (err error) {
-		b.attests, err = b.findAttestor(s)
-		return err
-	})
-	if err != nil || b.attests != nil {
-		return b.attests, err
+	found, err := ask(ctx, b, b.findAttestor)
+	if err != nil || found != nil {
+		b.attests = found
+		return found, err
 	}
 	if !b.Capabilities().Supports(spec.Algorithm, spec.Residence) {
 		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "this token makes no P-256 keys to sign evidence with")

@@ -297,9 +297,27 @@ func (b *Backend) run(ctx context.Context, op func(*session) error) error {
 	return b.repeat(ctx, false, op)
 }
 
-// runLong is run for operations that make keys.
-func (b *Backend) runLong(ctx context.Context, op func(*session) error) error {
-	return b.repeat(ctx, true, op)
+// ask is run for an operation that returns something. What it wrote for the caller must not be looked at when it failed:
+// a call that was given up may still be writing.
+func ask[T any](ctx context.Context, b *Backend, op func(*session) (T, error)) (T, error) {
+	return askFor(ctx, b, false, op)
+}
+
+// askLong is ask for operations that make keys.
+func askLong[T any](ctx context.Context, b *Backend, op func(*session) (T, error)) (T, error) {
+	return askFor(ctx, b, true, op)
+}
+
+func askFor[T any](ctx context.Context, b *Backend, long bool, op func(*session) (T, error)) (T, error) {
+	var got, none T
+	err := b.repeat(ctx, long, func(s *session) (err error) {
+		got, err = op(s)
+		return err
+	})
+	if err != nil {
+		return none, err
+	}
+	return got, nil
 }
 
 func (b *Backend) repeat(ctx context.Context, long bool, op func(*session) error) error {

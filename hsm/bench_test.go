@@ -145,3 +145,17 @@ func BenchmarkWrappedSign(b *testing.B) {
 		callAll(b, 1, func() error { _, err := made.Sign(b.Context(), digest, nil); return err })
 	})
 }
+
+// BenchmarkOverhead measures what a call costs without the token: finding a session, the watchdog, and the way back.
+func BenchmarkOverhead(b *testing.B) {
+	hsm, _ := softHSM(b)
+	for _, callers := range []int{1, benchCallers} {
+		b.Run(fmt.Sprintf("c%d", callers), func(b *testing.B) {
+			b.ReportAllocs()
+			callAll(b, callers, func() error {
+				_, err := ask(b.Context(), hsm, func(*session) ([]byte, error) { return nil, nil })
+				return err
+			})
+		})
+	}
+}

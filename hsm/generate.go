@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 
@@ -104,24 +105,22 @@ func (b *Backend) generateResident(ctx context.Context, spec holdfast.KeySpec) (
 		}
 		pin = &secret
 	}
-	var begun bool
-	var k *residentKey
-	err := b.runLong(ctx, func(s *session) (err error) {
+	var begun atomic.Bool
+	k, err := askLong(ctx, b, func(s *session) (*residentKey, error) {
 		switch {
-		case begun: // and the token went away: what an earlier try left behind is ours
+		case begun.Load(): // and the token went away: what an earlier try left behind is ours
 			if _, err := s.sweep(string(spec.ID)); err != nil {
-				return err
+				return nil, err
 			}
 		case !fresh:
 			if err := s.vacant(string(spec.ID)); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		begun = true
-		k, err = b.makeResident(s, spec, pin)
-		return err
+		begun.Store(true)
+		return b.makeResident(s, spec, pin)
 	})
-	if err != nil && begun {
+	if err != nil && begun.Load() {
 		b.cleanUp(ctx, string(spec.ID))
 	}
 	return k, err

@@ -168,20 +168,18 @@ func (s *session) wrappingKey(id []byte) (wrappingKey, error) {
 func (b *Backend) ensureWrappingKey(ctx context.Context) error {
 	b.kekMu.Lock()
 	defer b.kekMu.Unlock()
-	var have bool
-	look := func(s *session) error {
+	have, err := ask(ctx, b, func(s *session) (bool, error) {
 		keys, err := s.wrappingKeys()
-		have = len(keys) > 0 && (keys[0].locked || !s.c.profile.lockDown)
-		return err
-	}
-	if err := b.run(ctx, look); err != nil || have {
+		return len(keys) > 0 && (keys[0].locked || !s.c.profile.lockDown), err
+	})
+	if err != nil || have {
 		return err
 	}
 	if b.cfg.SOPIN != nil {
 		return b.makeTrusted(ctx)
 	}
 	id := newID()
-	err := b.run(ctx, func(s *session) error {
+	err = b.run(ctx, func(s *session) error {
 		if _, err := s.sweep(string(id)); err != nil {
 			return err
 		}
@@ -233,6 +231,9 @@ func (b *Backend) makeTrusted(ctx context.Context) error {
 	_, err = b.reconnect(ctx, preparation{before: func(ctx context.Context, c *connection, s *session) {
 		failed = officer.try(ctx, func() error { return b.asOfficer(c, s, pin, id) })
 	}})
+	if ctx.Err() != nil {
+		return ctx.Err() // the attempt goes on
+	}
 	if returned(failed, refusedValues[:]...) {
 		failed = holdfast.Errorf(holdfast.ErrAuth, "", "the token refused the security officer's PIN (%w), which is not tried again", failed)
 	}

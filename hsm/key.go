@@ -132,17 +132,14 @@ func (k *key) signRaw(ctx context.Context, data []byte) ([]byte, error) {
 	if k.always {
 		return k.b.signAlways(ctx, k, data)
 	}
-	var raw []byte
-	err := k.b.run(ctx, func(s *session) error {
+	return ask(ctx, k.b, func(s *session) ([]byte, error) {
 		h, release, err := k.find(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer release(s)
-		raw, err = s.sign(k.mech, h, data)
-		return err
+		return s.sign(k.mech, h, data)
 	})
-	return raw, err
 }
 
 // signAlways signs with a key that wants the PIN every time (CKA_ALWAYS_AUTHENTICATE), in a session of its own: between
@@ -153,16 +150,16 @@ func (b *Backend) signAlways(ctx context.Context, k *key, data []byte) ([]byte, 
 		return nil, err
 	}
 	var raw []byte
-	err = b.pins.try(ctx, func() error {
-		return b.run(ctx, func(s *session) (err error) {
+	err = b.pins.try(ctx, func() (err error) {
+		raw, err = ask(ctx, b, func(s *session) ([]byte, error) {
 			h, release, err := k.find(s)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			defer release(s)
-			raw, err = s.signWithPIN(k.mech, h, data, pin)
-			return err
+			return s.signWithPIN(k.mech, h, data, pin)
 		})
+		return err
 	})
 	if returned(err, refusedValues[:]...) {
 		return nil, refusal(err, 0)
@@ -210,18 +207,16 @@ func (b *Backend) Key(ctx context.Context, ref holdfast.Ref) (holdfast.Key, erro
 	if k, ok := b.keys.Load(u.ref()); ok {
 		return k.(*residentKey), nil
 	}
-	var found *residentKey
-	err = b.run(ctx, func(s *session) error {
+	found, err := ask(ctx, b, func(s *session) (*residentKey, error) {
 		objects, err := s.choose(selectorOf(u))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o, err := one(objects)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		found, err = b.adopt(s, o)
-		return err
+		return b.adopt(s, o)
 	})
 	if err != nil {
 		return nil, failure("find", ref, err)
@@ -306,11 +301,7 @@ func (b *Backend) adopt(s *session, o object) (*residentKey, error) {
 // as errors; what Holdfast keeps for its own use is left out.
 func (b *Backend) Keys(ctx context.Context) iter.Seq2[holdfast.Key, error] {
 	return func(yield func(holdfast.Key, error) bool) {
-		var objects []object
-		err := b.run(ctx, func(s *session) (err error) {
-			objects, err = s.enumerate()
-			return err
-		})
+		objects, err := ask(ctx, b, (*session).enumerate)
 		if err != nil {
 			yield(nil, failure("list", "", err))
 			return
@@ -319,11 +310,7 @@ func (b *Backend) Keys(ctx context.Context) iter.Seq2[holdfast.Key, error] {
 			if !secretHalf(o.class) || reserved(o.label) {
 				continue
 			}
-			var k *residentKey
-			err := b.run(ctx, func(s *session) (err error) {
-				k, err = b.adopt(s, o)
-				return err
-			})
+			k, err := ask(ctx, b, func(s *session) (*residentKey, error) { return b.adopt(s, o) })
 			if err != nil {
 				if !yield(nil, failure("list", b.refFor(o.id, o.label).ref(), err)) {
 					return

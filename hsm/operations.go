@@ -41,15 +41,13 @@ func (e *exchanger) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
 		return nil, failure("agree", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "", "the peer's public key is on another curve than this key"))
 	}
 	der := k.b.profile.Load().peerDER
-	var shared []byte
-	err := k.b.run(e.ctx, func(s *session) error {
+	shared, err := ask(e.ctx, k.b, func(s *session) ([]byte, error) {
 		h, release, err := k.find(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer release(s)
-		shared, err = s.derive(h, peer.Bytes(), curveOf(k.algorithm).size, der)
-		return err
+		return s.derive(h, peer.Bytes(), curveOf(k.algorithm).size, der)
 	})
 	if err != nil {
 		return nil, failure("agree", k.ref, err)
@@ -70,15 +68,13 @@ func (k *key) Encrypt(ctx context.Context, plaintext, additionalData []byte) ([]
 	if err := k.encrypts(); err != nil {
 		return nil, failure("encrypt", k.ref, err)
 	}
-	var sealed []byte
-	err := k.b.run(ctx, func(s *session) error {
+	sealed, err := ask(ctx, k.b, func(s *session) ([]byte, error) {
 		h, release, err := k.find(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer release(s)
-		sealed, err = s.encrypt(h, plaintext, additionalData)
-		return err
+		return s.encrypt(h, plaintext, additionalData)
 	})
 	return sealed, failure("encrypt", k.ref, err)
 }
@@ -98,15 +94,14 @@ func (k *key) Decrypt(ctx context.Context, ciphertext, additionalData []byte) ([
 	if len(ciphertext) < nonceSize+tagSize {
 		return nil, failure("decrypt", k.ref, holdfast.Errorf(holdfast.ErrIntegrity, "", "the ciphertext is too short to be one"))
 	}
-	var plaintext []byte
-	err := k.b.run(ctx, func(s *session) error {
+	plaintext, err := ask(ctx, k.b, func(s *session) ([]byte, error) {
 		h, release, err := k.find(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer release(s)
-		plaintext, err = s.decrypt(h, ciphertext, additionalData)
-		return s.forged(err)
+		plaintext, err := s.decrypt(h, ciphertext, additionalData)
+		return plaintext, s.forged(err)
 	})
 	return plaintext, failure("decrypt", k.ref, err)
 }

@@ -193,15 +193,15 @@ func (s *session) login(user uint, pin holdfast.Secret) error {
 
 // tokenFlags asks for the token's flags as they are after a refused PIN; what they were at serves where it does not answer.
 func (b *Backend) tokenFlags(at place) uint {
-	now := at
-	_ = b.mod.call(b.cfg.CallTimeout, func() (err error) {
-		info, err := b.mod.p11.GetTokenInfo(at.slot)
-		if err == nil {
-			now.token = info
-		}
+	var now pkcs11.TokenInfo
+	err := b.mod.call(b.cfg.CallTimeout, func() (err error) {
+		now, err = b.mod.p11.GetTokenInfo(at.slot)
 		return err
 	})
-	return now.token.Flags
+	if err != nil {
+		return at.token.Flags
+	}
+	return now.Flags
 }
 
 // Unlock gives the token a PIN on behalf of a person, once, also after a refusal. The PIN is used for all further logins

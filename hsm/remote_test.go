@@ -122,9 +122,9 @@ func TestFarSideKilled(t *testing.T) {
 func TestFarSideStopped(t *testing.T) {
 	r := newRemote(t)
 	cfg := r.config()
+	cfg.CallTimeout = 2 * time.Second // waited for twice
 	b := openConfig(t, cfg)
 	k := generate(t, b, holdfast.ES256, holdfast.Resident)
-	b.cfg.CallTimeout = 200 * time.Millisecond
 	r.signal(syscall.SIGSTOP)
 	var wg sync.WaitGroup
 	for range 8 {
@@ -136,15 +136,12 @@ func TestFarSideStopped(t *testing.T) {
 		t.Errorf("%d calls are stuck, want at least 1", n)
 	}
 	r.signal(syscall.SIGCONT)
-	b.cfg.CallTimeout = cfg.CallTimeout
 	comesBack(t, b) // once the answers, which are on their way, are there
 	signs(t, k)
 	r.signal(syscall.SIGSTOP)
-	b.cfg.CallTimeout = 200 * time.Millisecond
 	signCode(t, k, holdfast.ErrUnavailable)
 	r.kill() // while stopped
 	r.start(t)
-	b.cfg.CallTimeout = cfg.CallTimeout
 	comesBack(t, b)
 	signs(t, k)
 }

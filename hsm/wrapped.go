@@ -42,12 +42,7 @@ func (b *Backend) generateWrapped(ctx context.Context, spec holdfast.KeySpec) (*
 	if id == nil {
 		id = newID()
 	}
-	var k *wrappedKey
-	err := b.runLong(ctx, func(s *session) (err error) {
-		k, err = b.makeWrapped(s, spec.Algorithm, id)
-		return err
-	})
-	return k, err
+	return askLong(ctx, b, func(s *session) (*wrappedKey, error) { return b.makeWrapped(s, spec.Algorithm, id) })
 }
 
 func (b *Backend) makeWrapped(s *session, a holdfast.Algorithm, id []byte) (*wrappedKey, error) {
