@@ -176,14 +176,15 @@ func (l *Location) DID() string { return prefix + l.SCID + ":" + l.suffix() }
 
 // suffix returns what follows the SCID in the DID, and did:web: in the parallel did:web.
 func (l *Location) suffix() string {
-	s := l.Host
+	var s strings.Builder
+	s.WriteString(l.Host)
 	if l.Port != 0 {
-		s += "%3A" + strconv.Itoa(int(l.Port))
+		s.WriteString("%3A" + strconv.Itoa(int(l.Port)))
 	}
 	for _, segment := range l.Path {
-		s += ":" + encodeSegment(segment)
+		s.WriteString(":" + encodeSegment(segment))
 	}
-	return s
+	return s.String()
 }
 
 // encodeSegment writes a path segment with the characters that a DID may have.
@@ -203,14 +204,15 @@ func encodeSegment(segment string) string {
 
 // base returns the URL of the folder, ending in '/'.
 func (l *Location) base() string {
-	u := "https://" + l.Host
+	var u strings.Builder
+	u.WriteString("https://" + l.Host)
 	if l.Port != 0 {
-		u += ":" + strconv.Itoa(int(l.Port))
+		u.WriteString(":" + strconv.Itoa(int(l.Port)))
 	}
 	for _, segment := range l.Path {
-		u += "/" + encodeSegment(segment)
+		u.WriteString("/" + encodeSegment(segment))
 	}
-	return u + "/"
+	return u.String() + "/"
 }
 
 func (l *Location) file(name string) string {

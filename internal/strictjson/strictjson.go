@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -176,10 +177,8 @@ func (n *nameSet) add(name string) (isNew bool) {
 		n.many[name] = struct{}{}
 		return !has
 	}
-	for _, other := range n.few {
-		if other == name {
-			return false
-		}
+	if slices.Contains(n.few, name) {
+		return false
 	}
 	n.few = append(n.few, name)
 	if len(n.few) > 16 {

@@ -21,7 +21,7 @@ func Dir(tb testing.TB) (dir string, ok bool) {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return dir, true
 	}
-	for _, required := range strings.Split(os.Getenv("HOLDFAST_REQUIRE"), ",") {
+	for required := range strings.SplitSeq(os.Getenv("HOLDFAST_REQUIRE"), ",") {
 		if strings.TrimSpace(required) == "vectors" {
 			tb.Fatalf("no test vectors in %s, and HOLDFAST_REQUIRE asks for them: set HOLDFAST_VECTORS", dir)
 		}
