@@ -32,19 +32,38 @@ type Reader struct {
 
 // insertion is a card in a slot.
 type insertion struct {
-	pull context.CancelFunc
-	done chan struct{} // closed when the card no longer answers
+	pull    context.CancelFunc
+	leaving chan struct{} // closed before the card's connection is
+	done    chan struct{} // closed when the card no longer touches anything
+}
+
+// slotConn is a card's connection to its slot. It tells that the card leaves before the daemon, and so a client, can know:
+// whoever has seen a card leave can insert another.
+type slotConn struct {
+	net.Conn
+	leave func()
+}
+
+// Close ends the connection.
+func (c slotConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
 }
 
 // StartReader starts a reader that keeps its socket and configuration in dir, which is made where it does not exist and
 // whose path must leave room for a socket's (108 bytes in all). Without root's rights it uses a user namespace. ctx
 // bounds the start only; the reader runs until Stop.
 func StartReader(ctx context.Context, dir string) (*Reader, error) {
+	return startReader(ctx, dir, os.Geteuid() != 0)
+}
+
+// startReader starts a reader in a user namespace or with root's rights.
+func startReader(ctx context.Context, dir string, user bool) (*Reader, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	daemon, err := startPCSCD(dir)
+	daemon, err := startPCSCD(dir, user)
 	if err != nil {
 		return nil, fmt.Errorf("start pcscd: %w", err)
 	}
@@ -125,8 +144,9 @@ func (r *Reader) vacate(slot int) bool {
 		return true
 	}
 	select {
-	case <-in.done:
+	case <-in.leaving:
 		in.pull()
+		<-in.done
 		r.cards[slot] = nil
 		return true
 	default:
@@ -138,13 +158,14 @@ func (r *Reader) vacate(slot int) bool {
 // not when the call that inserted it does.
 func (r *Reader) serve(slot int, card *vpiv.Card, conn net.Conn) {
 	ctx, pull := context.WithCancel(context.Background())
-	in := &insertion{pull: pull, done: make(chan struct{})}
+	in := &insertion{pull: pull, leaving: make(chan struct{}), done: make(chan struct{})}
+	leave := sync.OnceFunc(func() { close(in.leaving) })
 	r.mu.Lock()
 	r.cards[slot] = in
 	r.mu.Unlock()
 	go func() {
 		defer close(in.done)
-		if err := card.Serve(ctx, conn); err != nil {
+		if err := card.Serve(ctx, slotConn{conn, leave}); err != nil {
 			r.daemon.log.note(fmt.Sprintf("card in slot %d: %v", slot, err))
 		}
 	}()

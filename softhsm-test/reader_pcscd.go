@@ -48,8 +48,8 @@ type pcscd struct {
 	done   chan struct{} // closed when it has ended
 }
 
-// startPCSCD starts the daemon. Clients may connect when it returns.
-func startPCSCD(dir string) (*pcscd, error) {
+// startPCSCD starts the daemon, in a user namespace or with root's rights. Clients may connect when it returns.
+func startPCSCD(dir string, user bool) (*pcscd, error) {
 	binary, err := findPCSCD()
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func startPCSCD(dir string) (*pcscd, error) {
 	d := &pcscd{
 		socket: filepath.Join(dir, "pcscd.comm"),
 		log:    new(tail),
-		user:   os.Geteuid() != 0,
+		user:   user,
 		done:   make(chan struct{}),
 	}
 	// A socket left by a daemon that was killed would be in the way.

@@ -45,8 +45,8 @@ type Hold struct {
 	Release <-chan struct{}
 }
 
-// Truncate lets the command take effect and sends only that many first bytes of the response. A reader takes an empty
-// response for a card that is gone.
+// Truncate lets the command take effect and sends only that many first bytes of the response. With none the card leaves
+// its reader, since the vpcd protocol has no empty response.
 type Truncate int
 
 // Injected is a fault in a card.

@@ -64,10 +64,10 @@ func (c *Card) answer(ctx context.Context, w io.Writer, message []byte) error {
 		return fmt.Errorf("control message %02x", message[0])
 	}
 	response, end := c.exchange(message, ctx.Done())
-	switch end {
-	case pulled:
+	switch {
+	case end == pulled, len(response) == 0: // the driver would wait for ever for the bytes of an empty message
 		return errPulled
-	case cut:
+	case end == cut:
 		// The announced length is that of the whole response, of which half is sent.
 		half := binary.BigEndian.AppendUint16(nil, uint16(len(response)))
 		half = append(half, response[:len(response)/2]...)
