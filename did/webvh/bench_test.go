@@ -45,7 +45,7 @@ func BenchmarkVerify10000(b *testing.B) {
 	did, text := longLog(b, 10_000)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		log, err := Verify(did, text, nil)
+		log, err := Verify(b.Context(), did, text, nil)
 		if err != nil || log.Problem() != nil || len(log.versions) != 10_000 {
 			b.Fatal(err, log.Problem())
 		}

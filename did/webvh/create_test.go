@@ -36,7 +36,7 @@ func TestCreate(t *testing.T) {
 	if !strings.HasSuffix(created.DID, ":dids.example.com%3A8443:staff:ada%20l%C3%B6we") {
 		t.Errorf("DID %s", created.DID)
 	}
-	log, err := webvh.Verify(created.DID, append(created.Entry, '\n'), nil)
+	log, err := webvh.Verify(t.Context(), created.DID, append(created.Entry, '\n'), nil)
 	if err != nil || log.Problem() != nil || log.Latest().ID != created.VersionID {
 		t.Fatalf("Verify: %v, %v", err, log)
 	}
@@ -172,7 +172,7 @@ func TestNext(t *testing.T) {
 		}
 		text += string(next.Entry) + "\n"
 		created = next
-		if log, err := webvh.Verify(next.DID, []byte(text), nil); err != nil || log.Problem() != nil {
+		if log, err := webvh.Verify(t.Context(), next.DID, []byte(text), nil); err != nil || log.Problem() != nil {
 			t.Fatalf("%s: %v, %v", what, err, log.Problem())
 		}
 	}
@@ -371,5 +371,14 @@ func TestResolutionMarshals(t *testing.T) {
 	}
 	if want := `{"contentType":"application/did"}`; string(members["didResolutionMetadata"]) != want {
 		t.Errorf("didResolutionMetadata %s, want %s", members["didResolutionMetadata"], want)
+	}
+}
+
+func TestVerifyHonoursContext(t *testing.T) {
+	created := mustCreate(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := webvh.Verify(ctx, created.DID, created.Entry, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }

@@ -39,7 +39,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	log, err := webvh.Verify(created.DID, created.Entry, nil)
+	log, err := webvh.Verify(ctx, created.DID, created.Entry, nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -31,11 +31,11 @@ func FuzzVerify(f *testing.F) {
 	f.Add([]byte(created.Entry), []byte(`[]`))
 	f.Add([]byte("{}\n[]\n"), []byte(``))
 	f.Fuzz(func(t *testing.T, text, witness []byte) {
-		verified, err := webvh.Verify(created.DID, text, &webvh.VerifyOptions{Now: born().Add(24 * time.Hour)})
+		verified, err := webvh.Verify(t.Context(), created.DID, text, &webvh.VerifyOptions{Now: born().Add(24 * time.Hour)})
 		if err != nil {
 			return
 		}
-		if _, err := webvh.Verify("did:webvh:"+scid+":dids.example.com", text, nil); err == nil {
+		if _, err := webvh.Verify(t.Context(), "did:webvh:"+scid+":dids.example.com", text, nil); err == nil {
 			t.Fatal("the log verifies for another SCID")
 		}
 		for _, v := range verified.Versions() {

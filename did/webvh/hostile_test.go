@@ -86,7 +86,7 @@ func (f *forger) append(e *entry, key Key) {
 func (f *forger) log() []byte { return append(bytes.Join(f.lines, []byte("\n")), '\n') }
 
 func (f *forger) verify() (*Log, error) {
-	return Verify(f.did, f.log(), &VerifyOptions{Now: f.at})
+	return Verify(f.t.Context(), f.did, f.log(), &VerifyOptions{Now: f.at})
 }
 
 // good fails the test unless the whole log verifies.
@@ -280,10 +280,10 @@ func TestMoves(t *testing.T) {
 	old := f.did
 	moved(f, "did:webvh:"+f.scid+":example.org:new", `"`+old+`"`)
 	log := f.good("moved")
-	if _, err := Verify("did:webvh:"+f.scid+":example.org:new", f.log(), nil); err != nil {
+	if _, err := Verify(t.Context(), "did:webvh:"+f.scid+":example.org:new", f.log(), nil); err != nil {
 		t.Errorf("the new DID: %v", err)
 	}
-	if _, err := Verify("did:webvh:"+f.scid+":example.net", f.log(), nil); !errors.Is(err, holdfast.ErrInvalid) {
+	if _, err := Verify(t.Context(), "did:webvh:"+f.scid+":example.net", f.log(), nil); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("a DID that never was: %v", err)
 	}
 	resolution, err := log.Resolve(nil)
@@ -358,7 +358,7 @@ func TestTimesAndEnd(t *testing.T) {
 
 	f = newForger(t, ","+keysJSON(a), a)
 	for ahead, ok := range map[time.Duration]bool{4 * time.Minute: true, 6 * time.Minute: false} {
-		_, err := Verify(f.did, f.log(), &VerifyOptions{Now: f.at.Add(-ahead)})
+		_, err := Verify(t.Context(), f.did, f.log(), &VerifyOptions{Now: f.at.Add(-ahead)})
 		if (err == nil) != ok {
 			t.Errorf("%v ahead: %v", ahead, err)
 		}
@@ -430,22 +430,22 @@ func TestTampering(t *testing.T) {
 		"left out": string(f.lines[2]),
 		"repeated": string(f.lines[0]),
 	} {
-		log, err := Verify(f.did, []byte(string(f.lines[0])+"\n"+line+"\n"+string(f.lines[2])+"\n"), &VerifyOptions{Now: f.at})
+		log, err := Verify(t.Context(), f.did, []byte(string(f.lines[0])+"\n"+line+"\n"+string(f.lines[2])+"\n"), &VerifyOptions{Now: f.at})
 		if err != nil || log.Problem() == nil || len(log.versions) != 1 {
 			t.Errorf("%s is not noticed: %v", name, err)
 		}
 	}
-	if _, err := Verify(f.did, nil, nil); !errors.Is(err, holdfast.ErrInvalid) {
+	if _, err := Verify(t.Context(), f.did, nil, nil); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("empty log: %v", err)
 	}
-	if _, err := Verify(f.did, []byte("\n\n"), nil); !errors.Is(err, holdfast.ErrInvalid) {
+	if _, err := Verify(t.Context(), f.did, []byte("\n\n"), nil); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("log of empty lines: %v", err)
 	}
 	windows := bytes.ReplaceAll(f.log(), []byte("\n"), []byte("\r\n"))
-	if log, err := Verify(f.did, windows, &VerifyOptions{Now: f.at}); err != nil || log.Problem() != nil {
+	if log, err := Verify(t.Context(), f.did, windows, &VerifyOptions{Now: f.at}); err != nil || log.Problem() != nil {
 		t.Errorf("line ends of another system: %v, %v", err, log.Problem())
 	}
-	if log, err := Verify(f.did, bytes.TrimSuffix(f.log(), []byte("\n")), &VerifyOptions{Now: f.at}); err != nil || log.Problem() != nil {
+	if log, err := Verify(t.Context(), f.did, bytes.TrimSuffix(f.log(), []byte("\n")), &VerifyOptions{Now: f.at}); err != nil || log.Problem() != nil {
 		t.Errorf("no newline at the end: %v", err)
 	}
 }
@@ -465,11 +465,11 @@ func TestLimits(t *testing.T) {
 	for range 4 {
 		f.next(`{}`, a)
 	}
-	log, err := Verify(f.did, f.log(), &VerifyOptions{Now: f.at, Limits: Limits{Entries: 3}})
+	log, err := Verify(t.Context(), f.did, f.log(), &VerifyOptions{Now: f.at, Limits: Limits{Entries: 3}})
 	if err != nil || len(log.versions) != 3 || log.Problem() == nil {
 		t.Errorf("3 entries: %v, %v", err, log.Problem())
 	}
-	if _, err := Verify(f.did, f.log(), &VerifyOptions{Now: f.at, Limits: Limits{Line: 100}}); !errors.Is(err, holdfast.ErrInvalid) {
+	if _, err := Verify(t.Context(), f.did, f.log(), &VerifyOptions{Now: f.at, Limits: Limits{Line: 100}}); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("lines of 100 bytes: %v", err)
 	}
 }
@@ -481,7 +481,7 @@ func TestOtherKindsOfKeys(t *testing.T) {
 	f := newForger(t, `,"updateKeys":["`+p256+`","`+a.Multikey+`"]`, a)
 	f.good("a P-256 key beside")
 	line := bytes.ReplaceAll(f.lines[0], []byte("did:key:"+a.Multikey+"#"+a.Multikey), []byte("did:key:"+p256+"#"+p256))
-	if _, err := Verify(f.did, line, &VerifyOptions{Now: f.at}); !errors.Is(err, holdfast.ErrInvalid) {
+	if _, err := Verify(t.Context(), f.did, line, &VerifyOptions{Now: f.at}); !errors.Is(err, holdfast.ErrInvalid) {
 		t.Errorf("a P-256 key signs: %v", err)
 	}
 	if _, err := key.PublicKey("did:key:" + p256); err != nil {

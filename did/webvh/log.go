@@ -2,6 +2,7 @@ package webvh
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"runtime"
 	"slices"
@@ -100,8 +101,9 @@ func (l *Log) NeedsWitness() bool {
 // time it takes is linear in the length of the log.
 //
 // It returns a did.Problem of type INVALID_DID when not even the first entry verifies, or when the DID is not one the log
-// has ever had. When a later entry does not verify, the log ends before it and [Log.Problem] says why.
-func Verify(s string, log []byte, options *VerifyOptions) (*Log, error) {
+// has ever had. When a later entry does not verify, the log ends before it and [Log.Problem] says why. ctx is looked at
+// between some hundred entries; when it has ended, Verify returns ctx.Err().
+func Verify(ctx context.Context, s string, log []byte, options *VerifyOptions) (*Log, error) {
 	requested, err := Parse(s)
 	if err != nil {
 		return nil, err
@@ -113,7 +115,10 @@ func Verify(s string, log []byte, options *VerifyOptions) (*Log, error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
-	verified := readLog(log, o)
+	verified, err := readLog(ctx, log, o)
+	if err != nil {
+		return nil, err
+	}
 	if len(verified.versions) == 0 {
 		return nil, did.Problemf(did.InvalidDID, "the DID's log is not valid: %w", verified.problem)
 	}
@@ -143,37 +148,44 @@ func (l *Log) knows(requested *Location) bool {
 const batchSize = 256
 
 // readLog verifies entries until the log ends or one is not valid.
-func readLog(log []byte, o VerifyOptions) *Log {
-	limits := o.Limits.orDefault()
+func readLog(ctx context.Context, log []byte, o VerifyOptions) (*Log, error) {
 	verified := &Log{}
 	rest := bytes.TrimSuffix(log, []byte("\n"))
 	if len(rest) == 0 {
 		verified.problem = bad("the log is empty")
-		return verified
+		return verified, nil
 	}
-	for more := true; more; {
+	for more := true; more && verified.problem == nil; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		var lines [][]byte
 		for more && len(lines) < batchSize {
 			var line []byte
 			line, rest, more = bytes.Cut(rest, []byte("\n"))
 			lines = append(lines, bytes.TrimSuffix(line, []byte("\r")))
 		}
-		for i, parsed := range parseBatch(lines, limits.Line) {
-			err := parsed.err
-			if err == nil && len(verified.versions) >= limits.Entries {
-				err = bad("the log has more than %d entries", limits.Entries)
-			}
-			if err == nil {
-				err = verified.add(parsed.entry, o.Now)
-			}
-			if err != nil {
-				verified.problem = holdfast.Errorf(holdfast.ErrInvalid, "", "entry %d: %w", len(verified.versions)+1, err)
-				return verified
-			}
-			lines[i] = nil
+		verified.addBatch(lines, o)
+	}
+	return verified, nil
+}
+
+// addBatch adds lines up to the first one that is not valid, and sets the problem then.
+func (l *Log) addBatch(lines [][]byte, o VerifyOptions) {
+	limits := o.Limits.orDefault()
+	for _, parsed := range parseBatch(lines, limits.Line) {
+		err := parsed.err
+		if err == nil && len(l.versions) >= limits.Entries {
+			err = bad("the log has more than %d entries", limits.Entries)
+		}
+		if err == nil {
+			err = l.add(parsed.entry, o.Now)
+		}
+		if err != nil {
+			l.problem = holdfast.Errorf(holdfast.ErrInvalid, "", "entry %d: %w", len(l.versions)+1, err)
+			return
 		}
 	}
-	return verified
 }
 
 type parsedEntry struct {

@@ -45,7 +45,7 @@ func (r *Resolver) Resolve(ctx context.Context, s string, options *did.ResolveOp
 	if r.Now != nil {
 		verify.Now = r.Now()
 	}
-	log, err := Verify(s, text, verify)
+	log, err := Verify(ctx, s, text, verify)
 	if err != nil {
 		return nil, err
 	}

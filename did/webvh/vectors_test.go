@@ -88,7 +88,7 @@ func TestSuite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			switch {
 			case strings.Contains(disputed, name):
-				_, err := webvh.Verify(logDID(t, readOptional(t, path)), readOptional(t, path), nil)
+				_, err := webvh.Verify(t.Context(), logDID(t, readOptional(t, path)), readOptional(t, path), nil)
 				t.Logf("disputed; Verify says %v", err)
 			case strings.HasPrefix(name, "negative-"):
 				checkNegative(t, folder)
