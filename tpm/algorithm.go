@@ -3,9 +3,6 @@ package tpm
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"encoding/asn1"
-	"fmt"
-	"math/big"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -91,14 +88,6 @@ func (i algorithmInfo) details() tpm2.TPMUAsymScheme {
 	}
 }
 
-// signScheme returns the scheme that TPM2_Sign is given; keys of other programs may have none of their own.
-func (i algorithmInfo) signScheme() tpm2.TPMTSigScheme {
-	return tpm2.TPMTSigScheme{
-		Scheme:  i.scheme,
-		Details: tpm2.NewTPMUSigScheme(i.scheme, &tpm2.TPMSSchemeHash{HashAlg: i.hash}),
-	}
-}
-
 // algorithmOf returns the algorithm and the public key of a key that may have been made by another program. A key that
 // does more than one thing gets the algorithm most use it for: signing before agreement, PKCS #1 v1.5 before PSS.
 func algorithmOf(public *tpm2.TPMTPublic) (holdfast.Algorithm, crypto.PublicKey, error) {
@@ -153,32 +142,4 @@ func schemeOf(public *tpm2.TPMTPublic) (scheme, hash tpm2.TPMAlgID) {
 		hash = d.HashAlg
 	}
 	return scheme, hash
-}
-
-// encodeSignature returns a TPM's signature in the form of holdfast.Key.Sign.
-func encodeSignature(signature *tpm2.TPMTSignature) ([]byte, error) {
-	switch signature.SigAlg {
-	case tpm2.TPMAlgECDSA:
-		ecc, err := signature.Signature.ECDSA()
-		if err != nil {
-			return nil, err
-		}
-		return asn1.Marshal(struct{ R, S *big.Int }{
-			new(big.Int).SetBytes(ecc.SignatureR.Buffer), new(big.Int).SetBytes(ecc.SignatureS.Buffer),
-		})
-	case tpm2.TPMAlgRSASSA:
-		rsa, err := signature.Signature.RSASSA()
-		if err != nil {
-			return nil, err
-		}
-		return rsa.Sig.Buffer, nil
-	case tpm2.TPMAlgRSAPSS:
-		rsa, err := signature.Signature.RSAPSS()
-		if err != nil {
-			return nil, err
-		}
-		return rsa.Sig.Buffer, nil
-	default:
-		return nil, fmt.Errorf("the TPM signed with algorithm %#x", uint16(signature.SigAlg))
-	}
 }

@@ -19,19 +19,29 @@ type Backend struct {
 	caps   holdfast.Capabilities
 	serial string
 
-	// line holds the one connection, nil when there is none: whoever takes it has the TPM until putting it back. Waiters
-	// are served in the order they came.
-	line   chan *conn
-	closed chan struct{}
+	jobs   chan *job     // unbuffered: who sends waits in line, and is served in the order they came
+	closed chan struct{} // closed by Close
+	ended  chan error    // what the end of work returned
 	close  sync.Once
 
+	// The fields below belong to the goroutine that does the jobs.
+
+	conn *conn // nil when there is no connection
+
 	// refused holds the Names of keys of other programs whose use the TPM refused for want of an authValue. They are not
-	// tried again: the TPM counts. Guarded by line.
+	// tried again: the TPM counts.
 	refused map[string]bool
 
 	// next is where the search for a free persistent handle begins, so that plans made one after the other differ.
-	// Guarded by line.
 	next uint32
+}
+
+// job is one operation on the TPM.
+type job struct {
+	ctx   context.Context // of the operation, which is waited for by its caller
+	times int
+	f     func(*conn) error
+	done  chan error
 }
 
 var (
@@ -51,17 +61,18 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		cfg: cfg, line: make(chan *conn, 1), closed: make(chan struct{}),
+		cfg: cfg, jobs: make(chan *job), closed: make(chan struct{}), ended: make(chan error, 1),
 		refused: make(map[string]bool), next: cfg.Handles.First,
 	}
-	b.line <- nil
+	go b.work()
 	err = b.run(ctx, "open", "", healing, func(c *conn) error {
-		b.serial = c.ek.serial
 		var err error
 		b.caps, err = c.capabilities()
+		b.serial = c.ek.serial
 		return err
 	})
 	if err != nil {
+		_ = b.Close()
 		return nil, err
 	}
 	return b, nil
@@ -83,11 +94,7 @@ func (b *Backend) Close() error {
 	var err error
 	b.close.Do(func() {
 		close(b.closed)
-		if c := <-b.line; c != nil {
-			if e := c.leave(); e != nil && !isLost(e) {
-				err = translate("close", "", e)
-			}
-		}
+		err = translate("close", "", <-b.ended)
 	})
 	return err
 }
@@ -98,45 +105,66 @@ const (
 	healing = 2 // again on a new connection when the first was lost
 )
 
-// run calls f with the connection when it is this caller's turn, and connects before that where there is none. When f
-// fails because the connection, the session or a loaded object is gone, it is called again, on a new connection; f may
-// have been carried out by the TPM all the same, and has to bear that.
+// run has f called with the connection when it is this caller's turn. When f fails because the connection, the session or
+// a loaded object is gone, it is called again, on a new connection; the TPM may have carried it out all the same, and f
+// has to bear that. What f writes may be read when run has returned.
 func (b *Backend) run(ctx context.Context, op string, ref holdfast.Ref, times int, f func(*conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var c *conn
+	j := &job{ctx: ctx, times: times, f: f, done: make(chan error, 1)}
 	select {
-	case c = <-b.line:
+	case b.jobs <- j:
+		return translate(op, ref, <-j.done)
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-b.closed:
 		return closedError(op, ref)
 	}
-	defer func() { b.line <- c }()
-	select {
-	case <-b.closed:
-		return closedError(op, ref)
-	default:
-	}
-	var err error
-	for range times {
-		if c == nil {
-			if c, err = b.connect(ctx); err != nil {
-				c = nil
+}
+
+// work does the jobs, one after the other. A goroutine of its own has the next command at the TPM without waiting for
+// the next caller to wake up.
+func (b *Backend) work() {
+	for {
+		select {
+		case <-b.closed:
+			var err error
+			if b.conn != nil {
+				if err = b.conn.leave(); isLost(err) {
+					err = nil
+				}
 			}
+			b.ended <- err
+			return
+		default:
 		}
-		if c != nil {
-			if err = f(c); isLost(err) {
-				_ = c.Close()
-				c = nil
+		select {
+		case <-b.closed:
+		case j := <-b.jobs:
+			j.done <- b.do(j)
+		}
+	}
+}
+
+// do does one job, on a new connection where there is none or the old one was lost.
+func (b *Backend) do(j *job) error {
+	var err error
+	for range j.times {
+		if b.conn == nil {
+			b.conn, err = b.connect(j.ctx)
+		}
+		if b.conn != nil {
+			if err = j.f(b.conn); isLost(err) {
+				_ = b.conn.Close()
+				b.conn = nil
 			}
 		}
 		if !isLost(err) || isTimeout(err) {
 			break
 		}
 	}
-	return translate(op, ref, err)
+	return err
 }
 
 func closedError(op string, ref holdfast.Ref) error {

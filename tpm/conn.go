@@ -14,8 +14,8 @@ import (
 	"holdfast"
 )
 
-// conn is one connection to the TPM, with everything that is lost when the TPM is reset. It belongs to whoever has the
-// backend's turn, see Backend.run.
+// conn is one connection to the TPM, with everything that is lost when the TPM is reset. It belongs to the
+// goroutine that does the backend's jobs, see Backend.work.
 type conn struct {
 	wire
 	cfg     Config

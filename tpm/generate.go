@@ -153,7 +153,12 @@ func (k *key) test(ctx context.Context, c *conn) error {
 		return k.testAgreement(ctx, c, public)
 	}
 	digest := k.algorithm.Digest([]byte("Holdfast's test signature with a new key"))
-	signature, err := k.sign(ctx, c, digest)
+	info, _ := infoOf(k.algorithm)
+	answer, err := k.sign(ctx, c, signParameters(info, digest))
+	if err != nil {
+		return err
+	}
+	signature, err := decodeSignature(answer)
 	if err != nil {
 		return err
 	}

@@ -67,31 +67,29 @@ func (k *key) Sign(ctx context.Context, digest []byte, opts crypto.SignerOpts) (
 	if err := k.algorithm.CheckInput(digest, opts); err != nil {
 		return nil, translate("sign", k.ref, err)
 	}
-	var signature []byte
+	info, _ := infoOf(k.algorithm)
+	parameters := signParameters(info, digest)
+	var answer []byte
 	err := k.backend.run(ctx, "sign", k.ref, healing, func(c *conn) error {
 		var err error
-		signature, err = k.sign(ctx, c, digest)
+		answer, err = k.sign(ctx, c, parameters)
 		return err
 	})
-	return signature, err
+	if err != nil {
+		return nil, err
+	}
+	signature, err := decodeSignature(answer)
+	return signature, translate("sign", k.ref, err)
 }
 
-func (k *key) sign(ctx context.Context, c *conn, digest []byte) ([]byte, error) {
+// sign has the TPM sign, and returns the TPMT_SIGNATURE.
+func (k *key) sign(ctx context.Context, c *conn, parameters []byte) ([]byte, error) {
 	handle, err := k.use(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	info, _ := infoOf(k.algorithm)
-	answer, err := tpm2.Sign{
-		KeyHandle:  tpm2.AuthHandle{Handle: handle.Handle, Name: handle.Name, Auth: c.session.auth(nil)},
-		Digest:     tpm2.TPM2BDigest{Buffer: digest},
-		InScheme:   info.signScheme(),
-		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck},
-	}.Execute(c)
-	if err != nil {
-		return nil, k.noteRefusal(err)
-	}
-	return encodeSignature(&answer.Signature)
+	answer, err := c.sign(handle, parameters)
+	return answer, k.noteRefusal(err)
 }
 
 // use returns the key's handle, and loads the key if it is not in the TPM.

@@ -312,7 +312,7 @@ func TestHierarchyAuth(t *testing.T) {
 		for _, hierarchy := range []tpm2.TPMHandle{tpm2.TPMRHOwner, tpm2.TPMRHEndorsement} {
 			if _, err := (tpm2.HierarchyChangeAuth{
 				AuthHandle: tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)},
-				NewAuth:    tpm2.TPM2BAuth{Buffer: []byte(fmt.Sprintf("password %x", hierarchy))},
+				NewAuth:    tpm2.TPM2BAuth{Buffer: fmt.Appendf(nil, "password %x", hierarchy)},
 			}).Execute(conn); err != nil {
 				t.Fatal(err)
 			}

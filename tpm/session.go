@@ -117,6 +117,9 @@ func (u *sessionUse) attributes() tpm2.TPMASession {
 	return tpm2.TPMASession{ContinueSession: true, Decrypt: u.in, Encrypt: u.out, Audit: u.audit}
 }
 
+// continueSession is the bit that keeps a session alive.
+const continueSession = 1 << 0
+
 // attributeBits encodes a TPMA_SESSION (Part 2, section 8.4).
 func attributeBits(a tpm2.TPMASession) byte {
 	var bits byte
@@ -124,7 +127,7 @@ func attributeBits(a tpm2.TPMASession) byte {
 		bit byte
 		set bool
 	}{
-		{1 << 0, a.ContinueSession}, {1 << 1, a.AuditExclusive}, {1 << 2, a.AuditReset},
+		{continueSession, a.ContinueSession}, {1 << 1, a.AuditExclusive}, {1 << 2, a.AuditReset},
 		{1 << 5, a.Decrypt}, {1 << 6, a.Encrypt}, {1 << 7, a.Audit},
 	} {
 		if b.set {
@@ -166,16 +169,21 @@ func (u *sessionUse) Authorize(cc tpm2.TPMCC, parameters, addNonces []byte, name
 }
 
 // Validate checks the session's part of an answer.
-func (u *sessionUse) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parameters []byte, _ []tpm2.TPM2BName, _ int, answer *tpm2.TPMSAuthResponse) error {
-	u.nonceTPM = answer.Nonce.Buffer
+func (u *sessionUse) Validate(_ tpm2.TPMRC, cc tpm2.TPMCC, parameters []byte, _ []tpm2.TPM2BName, _ int, answer *tpm2.TPMSAuthResponse) error {
+	return u.check(cc, parameters, answer.Nonce.Buffer, attributeBits(answer.Attributes), answer.Authorization.Buffer)
+}
+
+// check checks the session's part of the answer to a command that succeeded; others have none.
+func (u *sessionUse) check(cc tpm2.TPMCC, parameters, nonceTPM []byte, attributes byte, mac []byte) error {
+	u.nonceTPM = nonceTPM
 	h := sha256.New() // rpHash
 	var codes [8]byte
-	binary.BigEndian.PutUint32(codes[:], uint32(rc))
+	binary.BigEndian.PutUint32(codes[:], uint32(tpm2.TPMRCSuccess))
 	binary.BigEndian.PutUint32(codes[4:], uint32(cc))
 	h.Write(codes[:])
 	h.Write(parameters)
-	mac := u.hmac(h.Sum(nil), u.nonceTPM, u.nonceCaller, nil, attributeBits(answer.Attributes))
-	if !hmac.Equal(mac, answer.Authorization.Buffer) || !answer.Attributes.ContinueSession {
+	want := u.hmac(h.Sum(nil), u.nonceTPM, u.nonceCaller, nil, attributes)
+	if !hmac.Equal(want, mac) || attributes&continueSession == 0 {
 		return errForged
 	}
 	return nil
