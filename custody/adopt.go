@@ -46,7 +46,8 @@ func (s *Service) AdoptKey(ctx context.Context, r AdoptKeyRequest) (Key, error) 
 		return Key{}, err
 	}
 	if r.Algorithm != "" && r.Algorithm != k.Algorithm() {
-		return Key{}, holdfast.Errorf(holdfast.ErrInvalid, "", "%s is a key for %s, not for %s", k.Ref(), k.Algorithm(), r.Algorithm)
+		return Key{}, holdfast.Errorf(holdfast.ErrInvalid, "", "%s is a key for %s, not for %s", k.Ref(), k.Algorithm(),
+			r.Algorithm)
 	}
 	if err := r.Purpose.Check(k.Algorithm()); err != nil {
 		return Key{}, err
@@ -57,7 +58,8 @@ func (s *Service) AdoptKey(ctx context.Context, r AdoptKeyRequest) (Key, error) 
 	}}
 	key, err := c.add(ctx, k)
 	if err == nil {
-		s.log.Info("key adopted", zap.String("op", "adopt"), zap.String("key_ref", string(key.Ref)), zap.String("backend", key.Backend))
+		s.log.Info("key adopted", zap.String("op", "adopt"), zap.String("key_ref", string(key.Ref)),
+			zap.String("backend", key.Backend))
 	}
 	return key, err
 }

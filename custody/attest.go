@@ -16,7 +16,8 @@ import (
 // returns ErrUnsupported when the device can prove nothing.
 func (s *Service) Attest(ctx context.Context, name string, nonce []byte) (map[string][]byte, error) {
 	if len(nonce) > evidence.MaxNonce {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "a nonce has at most %d bytes, not %d", evidence.MaxNonce, len(nonce))
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "a nonce has at most %d bytes, not %d", evidence.MaxNonce,
+			len(nonce))
 	}
 	var files map[string][]byte
 	err := s.use(ctx, name, holdfast.UseNone, func(e *entry, k holdfast.Key) error {

@@ -105,7 +105,8 @@ func (b *backend) attempt(done chan struct{}) {
 	if err == nil && opened == nil {
 		err = holdfast.Errorf(holdfast.ErrInternal, "open", "the backend opened as nothing")
 	}
-	fields := []zap.Field{zap.String("op", "open"), zap.String("backend", b.cfg.Name), zap.Duration("dur", b.s.cfg.Now().Sub(start))}
+	fields := []zap.Field{zap.String("op", "open"), zap.String("backend", b.cfg.Name),
+		zap.Duration("dur", b.s.cfg.Now().Sub(start))}
 	if err != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -137,7 +138,8 @@ func (b *backend) unavailable() error {
 	case b.failure == nil:
 		return holdfast.Errorf(holdfast.ErrUnavailable, "", "backend %s is still being opened", b.cfg.Name)
 	case b.needsPerson():
-		return &holdfast.Error{Op: "open " + b.cfg.Name, Code: holdfast.CodeOf(b.failure), Retries: retriesOf(b.failure), Err: b.failure}
+		return &holdfast.Error{Op: "open " + b.cfg.Name, Code: holdfast.CodeOf(b.failure),
+			Retries: retriesOf(b.failure), Err: b.failure}
 	default:
 		return holdfast.Errorf(holdfast.ErrUnavailable, "", "backend %s cannot be opened: %w", b.cfg.Name, b.failure)
 	}

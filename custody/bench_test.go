@@ -108,7 +108,8 @@ func BenchmarkCreate(b *testing.B) {
 			for range callers {
 				wg.Go(func() {
 					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-						if _, err := f.service.CreateKey(ctx, request(fmt.Sprint("key ", i), holdfast.EdDSA, holdfast.Wrapped)); err != nil {
+						if _, err := f.service.CreateKey(ctx,
+							request(fmt.Sprint("key ", i), holdfast.EdDSA, holdfast.Wrapped)); err != nil {
 							b.Error(err)
 							return
 						}
@@ -131,7 +132,8 @@ func BenchmarkFirstUse(b *testing.B) {
 	for c := range errs {
 		wg.Go(func() {
 			for i := next.Add(1); i <= keys && errs[c] == nil; i = next.Add(1) {
-				_, errs[c] = f.service.CreateKey(b.Context(), request(fmt.Sprint("key ", i), holdfast.EdDSA, holdfast.Wrapped))
+				_, errs[c] = f.service.CreateKey(b.Context(),
+					request(fmt.Sprint("key ", i), holdfast.EdDSA, holdfast.Wrapped))
 			}
 		})
 	}

@@ -124,10 +124,12 @@ func TestTurmoil(t *testing.T) {
 				name := fmt.Sprint("key ", rand.N(names))
 				switch rand.N(6) {
 				case 0, 1:
-					_, err := f.service.CreateKey(t.Context(), request(name, holdfast.EdDSA, holdfast.Residence(1+rand.N(2))))
+					_, err := f.service.CreateKey(t.Context(),
+						request(name, holdfast.EdDSA, holdfast.Residence(1+rand.N(2))))
 					count(t, &made, err, holdfast.ErrExists)
 				case 2:
-					count(t, &destroyed, f.service.DestroyKey(t.Context(), name), holdfast.ErrNotFound, holdfast.ErrBusy)
+					count(t, &destroyed, f.service.DestroyKey(t.Context(), name), holdfast.ErrNotFound,
+						holdfast.ErrBusy)
 				case 3:
 					if _, _, err := f.service.Keys(t.Context(), ListOptions{}); err != nil {
 						t.Error(err)

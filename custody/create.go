@@ -3,6 +3,7 @@ package custody
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"holdfast"
 	"holdfast/custody/store"
@@ -22,7 +23,8 @@ func (s *Service) CreateKey(ctx context.Context, r CreateKeyRequest) (Key, error
 	if err != nil {
 		return Key{}, err
 	}
-	spec := holdfast.KeySpec{Label: r.Name, Algorithm: r.Algorithm, Residence: r.Residence, Place: r.Place, PIN: r.PIN, Touch: r.Touch}
+	spec := holdfast.KeySpec{Label: r.Name, Algorithm: r.Algorithm, Residence: r.Residence, Place: r.Place, PIN: r.PIN,
+		Touch: r.Touch}
 	if err := spec.Check(); err != nil {
 		return Key{}, err
 	}
@@ -97,7 +99,8 @@ func (c *creation) run(ctx context.Context) (Key, error) {
 		return Key{}, err
 	}
 	_ = c.b.observe(nil)
-	c.s.log.Info("key created", zap.String("op", "create"), zap.String("key_ref", string(k.Ref)), zap.String("backend", k.Backend),
+	c.s.log.Info("key created", zap.String("op", "create"), zap.String("key_ref", string(k.Ref)),
+		zap.String("backend", k.Backend),
 		zap.Duration("dur", c.s.cfg.Now().Sub(start)))
 	return k, nil
 }
@@ -120,7 +123,8 @@ func (c *creation) wrapped(ctx context.Context) (Key, error) {
 // resident makes a key in the device: first the intent, then the key, then the record.
 func (c *creation) resident(ctx context.Context) (Key, error) {
 	if c.d.planner == nil || c.d.destroyer == nil {
-		return Key{}, holdfast.Errorf(holdfast.ErrUnsupported, "generate", "backend %s cannot make a resident key that survives a crash cleanly", c.b.cfg.Name)
+		return Key{}, holdfast.Errorf(holdfast.ErrUnsupported, "generate",
+			"backend %s cannot make a resident key that survives a crash cleanly", c.b.cfg.Name)
 	}
 	release, err := c.b.place(ctx)
 	if err != nil {
@@ -132,7 +136,8 @@ func (c *creation) resident(ctx context.Context) (Key, error) {
 		return Key{}, c.b.observe(err)
 	}
 	c.s.step("planned")
-	intent := store.Intent{ID: c.record.ID, Name: c.record.Name, Backend: c.record.Backend, Ref: ref, Created: c.s.cfg.Now()}
+	intent := store.Intent{ID: c.record.ID, Name: c.record.Name, Backend: c.record.Backend, Ref: ref,
+		Created: c.s.cfg.Now()}
 	if err := c.s.cfg.Store.BeginCreate(ctx, intent); err != nil {
 		return Key{}, err
 	}
@@ -147,7 +152,10 @@ func (c *creation) resident(ctx context.Context) (Key, error) {
 	c.s.step("generated")
 	if k.Ref() != ref {
 		err := holdfast.Errorf(holdfast.ErrInternal, "generate", "the backend planned %s and made %s", ref, k.Ref())
-		return Key{}, c.undo(ctx, ref, errors.Join(err, c.d.destroyer.Destroy(context.WithoutCancel(ctx), k.Ref())))
+		if strayErr := c.d.destroyer.Destroy(context.WithoutCancel(ctx), k.Ref()); strayErr != nil {
+			err.Err = fmt.Errorf("%w, which is left on the device: %s", err.Err, strayErr)
+		}
+		return Key{}, c.undo(ctx, ref, err)
 	}
 	key, err := c.add(ctx, k)
 	if err != nil {
@@ -166,14 +174,16 @@ func (c *creation) undo(ctx context.Context, ref holdfast.Ref, cause error) erro
 	default:
 		if err := c.d.destroyer.Destroy(ctx, ref); err != nil && !errors.Is(err, holdfast.ErrNotFound) {
 			c.b.unfinished.Store(true)
-			c.s.log.Warn("failed creation waits for its clean-up", zap.String("op", "create"), zap.String("key_ref", string(ref)),
+			c.s.log.Warn("failed creation waits for its clean-up", zap.String("op", "create"),
+				zap.String("key_ref", string(ref)),
 				zap.String("backend", c.b.cfg.Name), codeField(err), zap.Error(err))
 			return cause
 		}
 	}
 	if err := c.s.cfg.Store.DropIntent(ctx, c.record.ID); err != nil {
 		c.b.unfinished.Store(true)
-		c.s.log.Error("intent not dropped", zap.String("key_ref", string(ref)), zap.String("backend", c.b.cfg.Name), zap.Error(err))
+		c.s.log.Error("intent not dropped", zap.String("key_ref", string(ref)), zap.String("backend", c.b.cfg.Name),
+			zap.Error(err))
 	}
 	return cause
 }
@@ -185,7 +195,8 @@ func (c *creation) add(ctx context.Context, k holdfast.Key) (Key, error) {
 		return Key{}, err
 	}
 	if err := c.record.Algorithm.CheckPublic(k.Public()); err != nil || k.Algorithm() != c.record.Algorithm {
-		return Key{}, holdfast.Errorf(holdfast.ErrInternal, "generate", "the backend was asked for a key for %s and made one for %s", c.record.Algorithm, k.Algorithm())
+		return Key{}, holdfast.Errorf(holdfast.ErrInternal, "generate",
+			"the backend was asked for a key for %s and made one for %s", c.record.Algorithm, k.Algorithm())
 	}
 	c.record.Ref, c.record.Public, c.record.Created = k.Ref(), public, c.s.cfg.Now().UTC()
 	epoch := c.s.cache.epoch.Load()

@@ -29,12 +29,14 @@ func TestEveryAlgorithmInBothResidencesAcrossRestart(t *testing.T) {
 		for _, r := range []holdfast.Residence{holdfast.Resident, holdfast.Wrapped} {
 			name := fmt.Sprintf("%s %s", a, r)
 			m := made{key: f.create(t, name, a, r), digest: a.Digest([]byte(name))}
-			if m.key.Name != name || m.key.Residence != r || m.key.Algorithm != a || m.key.Backend != "soft" || m.key.Created.IsZero() || m.key.ID == (store.ID{}) {
+			if m.key.Name != name || m.key.Residence != r || m.key.Algorithm != a || m.key.Backend != "soft" ||
+				m.key.Created.IsZero() || m.key.ID == (store.ID{}) {
 				t.Errorf("%+v", m.key)
 			}
 			if a.Use() == holdfast.UseEncrypt {
 				var err error
-				if m.encrypted, err = f.service.Encrypt(t.Context(), name, []byte("wallet"), []byte("for me")); err != nil {
+				if m.encrypted, err = f.service.Encrypt(t.Context(), name, []byte("wallet"),
+					[]byte("for me")); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -47,10 +49,12 @@ func TestEveryAlgorithmInBothResidencesAcrossRestart(t *testing.T) {
 		}
 		for _, m := range all {
 			got, err := f.service.Key(t.Context(), m.key.Name)
-			if err != nil || !reflect.DeepEqual(got.Public, m.key.Public) || got.ID != m.key.ID || got.Ref != m.key.Ref {
+			if err != nil || !reflect.DeepEqual(got.Public, m.key.Public) || got.ID != m.key.ID ||
+				got.Ref != m.key.Ref {
 				t.Errorf("%s: got %+v, %v", m.key.Name, got, err)
 			}
-			if byRef, err := f.service.KeyByRef(t.Context(), "soft", m.key.Ref); err != nil || byRef.Name != m.key.Name {
+			if byRef, err := f.service.KeyByRef(t.Context(), "soft", m.key.Ref); err != nil ||
+				byRef.Name != m.key.Name {
 				t.Errorf("%s by ref: %+v, %v", m.key.Name, byRef, err)
 			}
 			if byID, err := f.service.KeyByID(t.Context(), m.key.ID); err != nil || byID.Name != m.key.Name {
@@ -76,11 +80,14 @@ func checkUse(t *testing.T, f *fixture, k Key, digest, encrypted []byte) {
 	}
 	secret, agreeErr := f.service.Agree(t.Context(), k.Name, other.PublicKey())
 	use := k.Algorithm.Use()
-	for u, err := range map[holdfast.Use]error{holdfast.UseSign: errors.Join(signErr, batchErr), holdfast.UseAgree: agreeErr, holdfast.UseEncrypt: decryptErr} {
-		if u != use {
-			wantCode(t, fmt.Sprintf("%s with %s", u, k.Name), err, holdfast.ErrUnsupported)
-		} else if err != nil {
-			t.Errorf("%s with %s: %v", u, k.Name, err)
+	for _, used := range []struct {
+		use holdfast.Use
+		err error
+	}{{holdfast.UseSign, signErr}, {holdfast.UseSign, batchErr}, {holdfast.UseAgree, agreeErr}, {holdfast.UseEncrypt, decryptErr}} {
+		if used.use != use {
+			wantCode(t, fmt.Sprintf("%s with %s", used.use, k.Name), used.err, holdfast.ErrUnsupported)
+		} else if used.err != nil {
+			t.Errorf("%s with %s: %v", used.use, k.Name, used.err)
 		}
 	}
 	switch use {
@@ -225,7 +232,8 @@ func TestBatch(t *testing.T) {
 	for i, r := range results {
 		if i == 50 {
 			wantCode(t, "the wrong one", r.Err, holdfast.ErrInvalid)
-		} else if err := errors.Join(r.Err, holdfast.Verify(k.Algorithm, k.Public, digests[i], r.Signature)); err != nil {
+		} else if err := errors.Join(r.Err, holdfast.Verify(k.Algorithm, k.Public, digests[i],
+			r.Signature)); err != nil {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
@@ -277,7 +285,8 @@ func TestAdoption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := AdoptKeyRequest{Name: "mine", Backend: "soft", Ref: foreign.Ref(), Purpose: PurposeAssertion, Algorithm: holdfast.ES256}
+	r := AdoptKeyRequest{Name: "mine", Backend: "soft", Ref: foreign.Ref(), Purpose: PurposeAssertion,
+		Algorithm: holdfast.ES256}
 	_, err = f.service.AdoptKey(t.Context(), r)
 	wantCode(t, "another algorithm", err, holdfast.ErrInvalid)
 	r.Algorithm, r.Purpose = "", PurposeKeyAgreement
@@ -357,7 +366,8 @@ func TestBadConfigurations(t *testing.T) {
 func TestSealing(t *testing.T) {
 	f := newFixture(t)
 	auth := holdfast.NewSecret([]byte("auth"))
-	blob, err := f.service.Seal(t.Context(), "soft", holdfast.NewSecret([]byte("wallet key")), &holdfast.SealOptions{AuthValue: auth})
+	blob, err := f.service.Seal(t.Context(), "soft", holdfast.NewSecret([]byte("wallet key")),
+		&holdfast.SealOptions{AuthValue: auth})
 	if err != nil {
 		t.Fatal(err)
 	}

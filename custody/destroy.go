@@ -3,6 +3,7 @@ package custody
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"holdfast"
 
@@ -36,7 +37,8 @@ func (s *Service) DestroyKey(ctx context.Context, name string) error {
 		err = s.destroyResident(ctx, e)
 	}
 	if err == nil {
-		s.log.Info("key destroyed", zap.String("op", "destroy"), zap.String("key_ref", string(e.key.Ref)), zap.String("backend", e.key.Backend),
+		s.log.Info("key destroyed", zap.String("op", "destroy"), zap.String("key_ref", string(e.key.Ref)),
+			zap.String("backend", e.key.Backend),
 			zap.Duration("dur", s.cfg.Now().Sub(start)))
 	}
 	return err
@@ -66,7 +68,8 @@ func (s *Service) destroyWrapped(ctx context.Context, e *entry) error {
 
 func (s *Service) destroyResident(ctx context.Context, e *entry) error {
 	if e.backend == nil {
-		return holdfast.Errorf(holdfast.ErrUnavailable, "", "the key %q is on backend %s, which is not configured", e.key.Name, e.key.Backend)
+		return holdfast.Errorf(holdfast.ErrUnavailable, "", "the key %q is on backend %s, which is not configured",
+			e.key.Name, e.key.Backend)
 	}
 	d, err := e.backend.get(ctx)
 	if err != nil {
@@ -97,11 +100,16 @@ func (s *Service) destroyResident(ctx context.Context, e *entry) error {
 		_ = e.backend.observe(nil)
 		return nil
 	case wasRefused(err):
-		return errors.Join(err, s.cfg.Store.AbortDestroy(ctx, e.key.ID))
+		if abortErr := s.cfg.Store.AbortDestroy(ctx, e.key.ID); abortErr != nil {
+			e.backend.unfinished.Store(true)
+			return fmt.Errorf("%w; the destruction stays begun: %s", err, abortErr)
+		}
+		return err
 	default:
 		e.backend.unfinished.Store(true)
-		return e.backend.observe(&holdfast.Error{Op: "destroy", Ref: e.key.Ref, Code: holdfast.CodeOf(err), Retries: holdfast.RetriesUnknown,
-			Err: errors.Join(errors.New("the key can no longer be used and is destroyed when the device is back"), err)})
+		return e.backend.observe(&holdfast.Error{Op: "destroy", Ref: e.key.Ref, Code: holdfast.CodeOf(err),
+			Retries: holdfast.RetriesUnknown,
+			Err:     fmt.Errorf("the key can no longer be used and is destroyed when the device is back: %w", err)})
 	}
 }
 
@@ -111,7 +119,8 @@ func wasRefused(err error) bool {
 		return true
 	}
 	switch holdfast.CodeOf(err) {
-	case holdfast.ErrInvalid, holdfast.ErrDenied, holdfast.ErrState, holdfast.ErrUnsupported, holdfast.ErrAuth, holdfast.ErrLocked, holdfast.ErrBusy:
+	case holdfast.ErrInvalid, holdfast.ErrDenied, holdfast.ErrState, holdfast.ErrUnsupported, holdfast.ErrAuth,
+		holdfast.ErrLocked, holdfast.ErrBusy:
 		return true
 	default:
 		return false

@@ -31,10 +31,12 @@ func TestAbsentAtStart(t *testing.T) {
 	}
 	f.start(t)
 	list := f.service.Backends(t.Context())
-	if len(list) != 2 || list[0].Available || list[0].Reason == nil || list[0].Kind != "softkey" || list[0].KeyCount != 1 || !list[1].Available {
+	if len(list) != 2 || list[0].Available || list[0].Reason == nil || list[0].Kind != "softkey" ||
+		list[0].KeyCount != 1 || !list[1].Available {
 		t.Fatalf("%+v", list)
 	}
-	if _, err := f.service.CreateKey(t.Context(), CreateKeyRequest{Name: "b", Backend: "other", Algorithm: holdfast.ES256, Purpose: PurposeAssertion}); err != nil {
+	if _, err := f.service.CreateKey(t.Context(), CreateKeyRequest{Name: "b", Backend: "other",
+		Algorithm: holdfast.ES256, Purpose: PurposeAssertion}); err != nil {
 		t.Errorf("the other backend: %v", err)
 	}
 	digest := make([]byte, 32)
@@ -107,10 +109,12 @@ func TestRefusedPINWaitsForAPerson(t *testing.T) {
 			t.Errorf("the device was given a PIN %d times without a person", n-opens)
 		}
 		f.refuse(nil)
-		if err := f.service.UnlockBackend(t.Context(), "soft", holdfast.Secret{}); err == nil || f.opens.Load() != opens+1 {
+		if err := f.service.UnlockBackend(t.Context(), "soft", holdfast.Secret{}); err == nil ||
+			f.opens.Load() != opens+1 {
 			t.Errorf("unlocking without a PIN: %v", err)
 		}
-		if err := f.service.UnlockBackend(t.Context(), "soft", holdfast.NewSecret([]byte("1234"))); !errors.Is(err, holdfast.ErrAuth) && err != nil {
+		err = f.service.UnlockBackend(t.Context(), "soft", holdfast.NewSecret([]byte("1234")))
+		if err != nil && !errors.Is(err, holdfast.ErrAuth) {
 			t.Error(err)
 		}
 		if _, err := f.service.Sign(t.Context(), "a", make([]byte, 32)); err != nil {
@@ -134,7 +138,8 @@ func TestAwayAndBack(t *testing.T) {
 	f.fail("", gone())
 	_, err := f.service.Sign(t.Context(), "a", make([]byte, 32))
 	wantCode(t, "sign", err, holdfast.ErrUnavailable)
-	if st := f.service.Backends(t.Context())[0]; st.Available || !errors.Is(st.Reason, holdfast.ErrUnavailable) || st.Capabilities == nil {
+	if st := f.service.Backends(t.Context())[0]; st.Available || !errors.Is(st.Reason, holdfast.ErrUnavailable) ||
+		st.Capabilities == nil {
 		t.Errorf("%+v", st)
 	}
 	if st, err := f.service.ProbeBackend(t.Context(), "soft"); err != nil || st.Available {
@@ -268,7 +273,8 @@ func TestInspection(t *testing.T) {
 		t.Fatal(err)
 	}
 	i, err := f.service.InspectBackend(t.Context(), "soft")
-	if err != nil || len(i.Missing) != 1 || i.Missing[0].Name != "missing" || !slices.Equal(i.Foreign, []holdfast.Ref{foreign.Ref()}) ||
+	if err != nil || len(i.Missing) != 1 || i.Missing[0].Name != "missing" ||
+		!slices.Equal(i.Foreign, []holdfast.Ref{foreign.Ref()}) ||
 		len(i.Changed)+len(i.Undead)+len(i.Unusable)+len(i.Pending) != 0 {
 		t.Fatalf("%+v, %v", i, err)
 	}
@@ -293,7 +299,8 @@ func TestInspectionOfARestoredAndAnEditedDevice(t *testing.T) {
 	writeFile(t, device, swapped)
 	f.start(t)
 	i, err := f.service.InspectBackend(t.Context(), "soft")
-	if err != nil || len(i.Undead) != 1 || i.Undead[0].Name != "undead" || len(i.Changed) != 1 || i.Changed[0].Name != "changed" || len(i.Missing)+len(i.Foreign) != 0 {
+	if err != nil || len(i.Undead) != 1 || i.Undead[0].Name != "undead" || len(i.Changed) != 1 ||
+		i.Changed[0].Name != "changed" || len(i.Missing)+len(i.Foreign) != 0 {
 		t.Fatalf("%+v, %v", i, err)
 	}
 	_, err = f.service.Sign(t.Context(), "changed", make([]byte, 32))
@@ -367,7 +374,8 @@ func TestWrongSignatureIsNotReleased(t *testing.T) {
 				t.Errorf("%s: a wrong signature was released", k.Name)
 			}
 		}
-		if n := f.logs.FilterMessage("signature does not verify and was not released").Len(); verify && n != len(keys) || !verify && n != 0 {
+		n := f.logs.FilterMessage("signature does not verify and was not released").Len()
+		if verify && n != len(keys) || !verify && n != 0 {
 			t.Errorf("verify %v: %d log lines", verify, n)
 		}
 	}
@@ -428,7 +436,8 @@ func TestHungDeviceDoesNotHideTheOthers(t *testing.T) {
 		}
 		f.start(t)
 		list := f.service.Backends(t.Context())
-		if len(list) != 2 || !list[0].Available || list[1].Available || !strings.Contains(fmt.Sprint(list[1].Reason), "still being opened") {
+		if len(list) != 2 || !list[0].Available || list[1].Available ||
+			!strings.Contains(fmt.Sprint(list[1].Reason), "still being opened") {
 			t.Errorf("%+v", list)
 		}
 		close(release)

@@ -35,9 +35,11 @@ type handle struct{ holdfast.Key }
 func (s *Service) newEntry(r *store.Key) (*entry, error) {
 	public, err := parsePublic(r.Algorithm, r.Public)
 	if err != nil {
-		return nil, &holdfast.Error{Op: "read key", Ref: r.Ref, Code: holdfast.ErrIntegrity, Retries: holdfast.RetriesUnknown, Err: err}
+		return nil, &holdfast.Error{Op: "read key", Ref: r.Ref, Code: holdfast.ErrIntegrity,
+			Retries: holdfast.RetriesUnknown, Err: err}
 	}
-	e := &entry{key: keyOf(r, public), public: r.Public, blob: r.Blob, backend: s.backends[r.Backend], loading: make(chan struct{}, 1)}
+	e := &entry{key: keyOf(r, public), public: r.Public, blob: r.Blob, backend: s.backends[r.Backend],
+		loading: make(chan struct{}, 1)}
 	e.used.Store(true)
 	e.destroying.Store(r.Destroying)
 	return e, nil
@@ -114,7 +116,8 @@ func (e *entry) get(ctx context.Context) (holdfast.Key, error) {
 		return h.Key, nil
 	}
 	if e.backend == nil {
-		return nil, holdfast.Errorf(holdfast.ErrUnavailable, "", "the key %q is on backend %s, which is not configured", e.key.Name, e.key.Backend)
+		return nil, holdfast.Errorf(holdfast.ErrUnavailable, "", "the key %q is on backend %s, which is not configured",
+			e.key.Name, e.key.Backend)
 	}
 	d, err := e.backend.get(ctx)
 	if err != nil {
@@ -157,8 +160,9 @@ func (e *entry) load(ctx context.Context, d *device) (holdfast.Key, error) {
 		return nil, err
 	}
 	if k.Algorithm() != e.key.Algorithm || string(public) != string(e.public) {
-		return nil, &holdfast.Error{Op: "find", Ref: e.key.Ref, Code: holdfast.ErrIntegrity, Retries: holdfast.RetriesUnknown,
-			Err: errors.New("the device has another key there than the record says; do not use it")}
+		return nil, &holdfast.Error{Op: "find", Ref: e.key.Ref, Code: holdfast.ErrIntegrity,
+			Retries: holdfast.RetriesUnknown,
+			Err:     errors.New("the device has another key there than the record says; do not use it")}
 	}
 	return k, nil
 }
@@ -169,6 +173,7 @@ func (e *entry) lost(err error) error {
 		return err
 	}
 	e.backend.noteMissing(e.key.Name, e.key.Ref)
-	return holdfast.Errorf(holdfast.ErrNotFound, "", "the key %q is not on the device of backend %s any more; `holdfast doctor` shows what is: %w",
+	return holdfast.Errorf(holdfast.ErrNotFound, "",
+		"the key %q is not on the device of backend %s any more; `holdfast doctor` shows what is: %w",
 		e.key.Name, e.key.Backend, err)
 }

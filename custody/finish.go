@@ -24,7 +24,8 @@ func (b *backend) finish(ctx context.Context, d *device) {
 	for _, i := range intents {
 		if err := b.finishOne(ctx, d, i); err != nil {
 			b.unfinished.Store(true)
-			b.s.log.Error("interrupted act not finished", zap.String("op", string(i.Act)), zap.String("key_ref", string(i.Ref)),
+			b.s.log.Error("interrupted act not finished", zap.String("op", string(i.Act)),
+				zap.String("key_ref", string(i.Ref)),
 				zap.String("backend", b.cfg.Name), codeField(err), zap.Error(err))
 		}
 	}
@@ -41,7 +42,8 @@ func (b *backend) finishOne(ctx context.Context, d *device, i store.Intent) erro
 		return err
 	}
 	if d.destroyer == nil {
-		return holdfast.Errorf(holdfast.ErrUnsupported, "", "the backend cannot destroy keys; look for %s by hand", i.Ref)
+		return holdfast.Errorf(holdfast.ErrUnsupported, "", "the backend cannot destroy keys; look for %s by hand",
+			i.Ref)
 	}
 	if err := d.destroyer.Destroy(ctx, i.Ref); err != nil && !errors.Is(err, holdfast.ErrNotFound) {
 		return err
@@ -55,7 +57,8 @@ func (b *backend) finishOne(ctx context.Context, d *device, i store.Intent) erro
 		err = b.s.cfg.Store.DropIntent(ctx, i.ID)
 	}
 	if err == nil {
-		b.s.log.Warn("interrupted act finished", zap.String("op", string(i.Act)), zap.String("key_ref", string(i.Ref)), zap.String("backend", b.cfg.Name))
+		b.s.log.Warn("interrupted act finished", zap.String("op", string(i.Act)), zap.String("key_ref", string(i.Ref)),
+			zap.String("backend", b.cfg.Name))
 	}
 	return err
 }

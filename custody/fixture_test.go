@@ -154,7 +154,7 @@ func request(name string, a holdfast.Algorithm, r holdfast.Residence) CreateKeyR
 // wantCode fails the test when err does not have code.
 func wantCode(t testing.TB, what string, err error, code holdfast.Code) {
 	t.Helper()
-	if err == nil || !errors.Is(err, code) {
+	if err == nil || !errors.Is(err, code) || holdfast.CodeOf(err) != code {
 		t.Errorf("%s: got %v, want code %q", what, err, code)
 	}
 }

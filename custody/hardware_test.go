@@ -82,7 +82,8 @@ func newBench(t *testing.T) *bench {
 				return opened(tpm.Open(ctx, tpm.Config{Device: "unix:" + chip.SocketPath}))
 			}},
 			{Name: "piv", Kind: token.Kind, VerifyAfterSign: true, PIN: secretOf(cardPIN), Open: func(ctx context.Context) (holdfast.Backend, error) {
-				return opened(token.Open(ctx, token.Config{PIN: secretOf(cardPIN), PINMemory: b.store, Secrets: b.store}))
+				return opened(token.Open(ctx,
+					token.Config{PIN: secretOf(cardPIN), PINMemory: b.store, Secrets: b.store}))
 			}},
 		}
 	}
@@ -104,9 +105,11 @@ type subject struct {
 }
 
 var subjects = []subject{
-	{"hsm", holdfast.ES256, holdfast.Resident}, {"hsm", holdfast.ES256, holdfast.Wrapped}, {"hsm", holdfast.EdDSA, holdfast.Resident},
+	{"hsm", holdfast.ES256, holdfast.Resident}, {"hsm", holdfast.ES256, holdfast.Wrapped},
+	{"hsm", holdfast.EdDSA, holdfast.Resident},
 	{"hsm", holdfast.ECDHX25519, holdfast.Resident}, {"hsm", holdfast.A256GCM, holdfast.Resident},
-	{"tpm", holdfast.ES256, holdfast.Resident}, {"tpm", holdfast.ES256, holdfast.Wrapped}, {"tpm", holdfast.ECDHP256, holdfast.Wrapped},
+	{"tpm", holdfast.ES256, holdfast.Resident}, {"tpm", holdfast.ES256, holdfast.Wrapped},
+	{"tpm", holdfast.ECDHP256, holdfast.Wrapped},
 	{"piv", holdfast.ES256, holdfast.Resident}, {"piv", holdfast.ECDHP384, holdfast.Resident},
 }
 
@@ -231,7 +234,8 @@ func (b *bench) checkActivation(t *testing.T, name, elsewhere string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := evidence.Verify(files, &evidence.Options{Roots: b.roots, TrustedAttestors: [][]byte{spki}}); err != nil || !r.Anchored {
+	if r, err := evidence.Verify(files,
+		&evidence.Options{Roots: b.roots, TrustedAttestors: [][]byte{spki}}); err != nil || !r.Anchored {
 		t.Errorf("anchored %v, %v", r.Anchored, err)
 	}
 	wrong := slices.Clone(answer.Bytes())

@@ -29,7 +29,10 @@ func (s *Service) InspectBackend(ctx context.Context, name string) (Inspection, 
 	if err := i.list(ctx, d); err != nil {
 		return Inspection{}, b.observe(err)
 	}
-	if err := errors.Join(i.compareRecords(ctx), i.compareFound(ctx)); err != nil {
+	if err := i.compareRecords(ctx); err != nil {
+		return Inspection{}, err
+	}
+	if err := i.compareFound(ctx); err != nil {
 		return Inspection{}, err
 	}
 	if examiner, ok := holdfast.As[holdfast.Examiner](d.Backend); ok {
@@ -180,14 +183,16 @@ func (i Inspection) concerns() []string {
 		}
 	}
 	for _, k := range i.Changed[:min(len(i.Changed), 10)] {
-		list = append(list, fmt.Sprintf("Under the reference of the key %q the device has another key: do not use it.", k.Name))
+		list = append(list, fmt.Sprintf("Under the reference of the key %q the device has another key: do not use it.",
+			k.Name))
 	}
 	for _, k := range i.Missing[:min(len(i.Missing), 10)] {
 		list = append(list, fmt.Sprintf("The key %q is not on the device any more: `holdfast key destroy` removes its record.", k.Name))
 	}
 	add(len(i.Missing)-10, "One more key is missing.", "%d more keys are missing.")
 	for _, u := range i.Undead[:min(len(i.Undead), 10)] {
-		list = append(list, fmt.Sprintf("The key %q (%s) was destroyed on %s and is on the device again.", u.Name, u.Ref, u.Destroyed.Format("2006-01-02")))
+		list = append(list, fmt.Sprintf("The key %q (%s) was destroyed on %s and is on the device again.", u.Name,
+			u.Ref, u.Destroyed.Format("2006-01-02")))
 	}
 	add(len(i.Pending), "One interrupted act waits to be finished.", "%d interrupted acts wait to be finished.")
 	return list

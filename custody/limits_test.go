@@ -67,7 +67,8 @@ func TestDeviceThatCanDoLittle(t *testing.T) {
 	_, sealing := f.service.Seal(ctx, "soft", holdfast.NewSecret([]byte("x")), nil)
 	for what, err := range map[string]error{
 		"create": create, "load": load, "agree": agreement, "encrypt": encryption, "attest": attestation, "seal": sealing,
-		"destroy": f.service.DestroyKey(ctx, "resident"), "unlock": f.service.UnlockBackend(ctx, "soft", holdfast.NewSecret([]byte("1234"))),
+		"destroy": f.service.DestroyKey(ctx, "resident"),
+		"unlock":  f.service.UnlockBackend(ctx, "soft", holdfast.NewSecret([]byte("1234"))),
 	} {
 		wantCode(t, what, err, holdfast.ErrUnsupported)
 	}
@@ -108,10 +109,12 @@ func TestWhatADeviceSaysOfItsPIN(t *testing.T) {
 			return c.device
 		})
 		st := f.service.Backends(t.Context())[0]
-		if c.device.err == nil && (st.PIN == nil || *st.PIN != c.device.status) || c.device.err != nil && st.PIN != nil {
+		if c.device.err == nil && (st.PIN == nil || *st.PIN != c.device.status) ||
+			c.device.err != nil && st.PIN != nil {
 			t.Errorf("%+v: got %+v", c.device, st.PIN)
 		}
-		if got := strings.Join(st.Concerns, "\n"); c.concern != "" && !strings.Contains(got, c.concern) || c.concern == "" && strings.Contains(got, "PIN") {
+		got := strings.Join(st.Concerns, "\n")
+		if c.concern != "" && !strings.Contains(got, c.concern) || c.concern == "" && strings.Contains(got, "PIN") {
 			t.Errorf("%+v: %q", c.device, st.Concerns)
 		}
 	}

@@ -56,10 +56,12 @@ func newService(ctx context.Context, cfg Config, fault func(string)) (*Service, 
 	if cfg.Version == "" {
 		cfg.Version = "devel"
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger, backends: make(map[string]*backend), cache: newCache(cacheSize), fault: fault}
+	s := &Service{cfg: cfg, log: cfg.Logger, backends: make(map[string]*backend), cache: newCache(cacheSize),
+		fault: fault}
 	for i, bc := range cfg.Backends {
 		if err := holdfast.CheckLabel(bc.Name); err != nil || bc.Open == nil || s.backends[bc.Name] != nil {
-			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "backend %d needs a name of its own and a way to open it, not %q", i+1, bc.Name)
+			return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+				"backend %d needs a name of its own and a way to open it, not %q", i+1, bc.Name)
 		}
 		s.backends[bc.Name] = newBackend(s, bc)
 	}
@@ -115,7 +117,8 @@ func (s *Service) backend(name string) (*backend, error) {
 	for i := range s.cfg.Backends {
 		names[i] = s.cfg.Backends[i].Name
 	}
-	return nil, holdfast.Errorf(holdfast.ErrNotFound, "", "there is no backend called %q: the configuration has %s", name, strings.Join(names, ", "))
+	return nil, holdfast.Errorf(holdfast.ErrNotFound, "", "there is no backend called %q: the configuration has %s",
+		name, strings.Join(names, ", "))
 }
 
 // step tells a test that a step is done.

@@ -31,7 +31,8 @@ func (s *Service) Backends(ctx context.Context) []BackendStatus {
 	slices.Sort(names)
 	for _, name := range names {
 		if s.backends[name] == nil {
-			reason := holdfast.Errorf(holdfast.ErrUnavailable, "", "backend %s is not in the configuration any more", name)
+			reason := holdfast.Errorf(holdfast.ErrUnavailable, "", "backend %s is not in the configuration any more",
+				name)
 			list = append(list, BackendStatus{Name: name, KeyCount: s.cfg.Store.Count(name), Reason: reason})
 		}
 	}
@@ -99,7 +100,8 @@ func (s *Service) UnlockBackend(ctx context.Context, name string, pin holdfast.S
 	}
 	if pin.Len() == 0 {
 		if b.cfg.PIN == nil {
-			return holdfast.Errorf(holdfast.ErrInvalid, "", "the configuration does not say where the PIN of backend %s is: enter it", name)
+			return holdfast.Errorf(holdfast.ErrInvalid, "",
+				"the configuration does not say where the PIN of backend %s is: enter it", name)
 		}
 		if pin, err = b.cfg.PIN(ctx); err != nil {
 			return fmt.Errorf("read the PIN of backend %s: %w", name, err)
@@ -116,14 +118,16 @@ func (s *Service) UnlockBackend(ctx context.Context, name string, pin holdfast.S
 
 // status returns what is known of the backend.
 func (b *backend) status(ctx context.Context) BackendStatus {
-	st := BackendStatus{Name: b.cfg.Name, Kind: b.cfg.Kind, KeyCount: b.s.cfg.Store.Count(b.cfg.Name), VerifyAfterSign: b.cfg.VerifyAfterSign}
+	st := BackendStatus{Name: b.cfg.Name, Kind: b.cfg.Kind, KeyCount: b.s.cfg.Store.Count(b.cfg.Name),
+		VerifyAfterSign: b.cfg.VerifyAfterSign}
 	d := b.device.Load()
 	if d != nil {
 		st.Capabilities = new(d.Capabilities())
 		st.Kind = st.Capabilities.Kind
 		_, st.Seals = holdfast.As[holdfast.Sealer](d.Backend)
 		if st.Capabilities.Distrust != "" {
-			st.Concerns = append(st.Concerns, "Keys on this device must not be believed to be safe in it: "+st.Capabilities.Distrust)
+			st.Concerns = append(st.Concerns,
+				"Keys on this device must not be believed to be safe in it: "+st.Capabilities.Distrust)
 		}
 		var concern string
 		st.PIN, concern = b.askPIN(ctx, d)
@@ -134,7 +138,8 @@ func (b *backend) status(ctx context.Context) BackendStatus {
 	st.Reason = b.reason()
 	st.Available = st.Reason == nil
 	if b.unfinished.Load() {
-		st.Concerns = append(st.Concerns, "Creations or destructions that were interrupted wait for the device to be cleaned up.")
+		st.Concerns = append(st.Concerns,
+			"Creations or destructions that were interrupted wait for the device to be cleaned up.")
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -42,9 +42,11 @@ func (s *Service) sign(ctx context.Context, e *entry, digest []byte) ([]byte, er
 	}
 	if e.backend.cfg.VerifyAfterSign {
 		if err := holdfast.Verify(e.key.Algorithm, e.key.Public, digest, signature); err != nil {
-			s.log.Error("signature does not verify and was not released", zap.String("op", "sign"), zap.String("key_ref", string(e.key.Ref)),
+			s.log.Error("signature does not verify and was not released", zap.String("op", "sign"),
+				zap.String("key_ref", string(e.key.Ref)),
 				zap.String("backend", e.key.Backend), codeField(err))
-			return nil, &holdfast.Error{Op: "sign", Ref: e.key.Ref, Code: holdfast.ErrIntegrity, Retries: holdfast.RetriesUnknown, Err: err}
+			return nil, &holdfast.Error{Op: "sign", Ref: e.key.Ref, Code: holdfast.ErrIntegrity,
+				Retries: holdfast.RetriesUnknown, Err: err}
 		}
 	}
 	return signature, nil
@@ -54,7 +56,8 @@ func (s *Service) sign(ctx context.Context, e *entry, digest []byte) ([]byte, er
 // the error is of the whole batch: then nothing was signed.
 func (s *Service) SignBatch(ctx context.Context, name string, digests [][]byte) ([]SignResult, error) {
 	if len(digests) == 0 || len(digests) > MaxBatch {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "a batch has 1 to %d digests, not %d", MaxBatch, len(digests))
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "a batch has 1 to %d digests, not %d", MaxBatch,
+			len(digests))
 	}
 	if err := s.enter(ctx); err != nil {
 		return nil, err
@@ -97,7 +100,8 @@ func (s *Service) Agree(ctx context.Context, name string, peer *ecdh.PublicKey) 
 	var secret []byte
 	err := s.use(ctx, name, holdfast.UseAgree, func(e *entry, k holdfast.Key) error {
 		if own, ok := e.key.Public.(*ecdh.PublicKey); !ok || own.Curve() != peer.Curve() {
-			return holdfast.Errorf(holdfast.ErrInvalid, "", "the other side's public key is on %s; %s keys agree with their own curve only", peer.Curve(), e.key.Algorithm)
+			return holdfast.Errorf(holdfast.ErrInvalid, "",
+				"the other side's public key is on %s; %s keys agree with their own curve only", peer.Curve(), e.key.Algorithm)
 		}
 		agreer, ok := holdfast.As[holdfast.Agreer](k)
 		if !ok {
@@ -128,7 +132,8 @@ const gcmOverhead = 12 + 16
 func (s *Service) encryption(ctx context.Context, name string, in, additionalData []byte,
 	do func(holdfast.Encrypter, context.Context, []byte, []byte) ([]byte, error)) ([]byte, error) {
 	if len(in) > holdfast.MaxMessage+gcmOverhead || len(additionalData) > holdfast.MaxMessage {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "at most %d bytes can be encrypted at once", holdfast.MaxMessage)
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "at most %d bytes can be encrypted at once",
+			holdfast.MaxMessage)
 	}
 	var out []byte
 	err := s.use(ctx, name, holdfast.UseEncrypt, func(e *entry, k holdfast.Key) error {
@@ -155,7 +160,8 @@ func (s *Service) use(ctx context.Context, name string, u holdfast.Use, do func(
 	}
 	defer e.gate.leave()
 	if u != holdfast.UseNone && e.key.Algorithm.Use() != u {
-		return holdfast.Errorf(holdfast.ErrUnsupported, "", "the key %q (%s) is made to %s, not to %s", name, e.key.Algorithm, e.key.Algorithm.Use(), u)
+		return holdfast.Errorf(holdfast.ErrUnsupported, "", "the key %q (%s) is made to %s, not to %s", name,
+			e.key.Algorithm, e.key.Algorithm.Use(), u)
 	}
 	k, err := e.get(ctx)
 	if err != nil {
@@ -168,7 +174,8 @@ func (s *Service) use(ctx context.Context, name string, u holdfast.Use, do func(
 }
 
 func errMissing(e *entry, what string) error {
-	return holdfast.Errorf(holdfast.ErrUnsupported, "", "backend %s offers no %s with the key %q", e.key.Backend, what, e.key.Name)
+	return holdfast.Errorf(holdfast.ErrUnsupported, "", "backend %s offers no %s with the key %q", e.key.Backend, what,
+		e.key.Name)
 }
 
 // Seal binds a secret to the device of a backend, see [holdfast.Sealer].
@@ -206,7 +213,8 @@ func (s *Service) seal(ctx context.Context, name string, do func(holdfast.Sealer
 	}
 	sealer, ok := holdfast.As[holdfast.Sealer](d.Backend)
 	if !ok {
-		return holdfast.Errorf(holdfast.ErrUnsupported, "", "backend %s (%s) seals nothing; a TPM does", name, d.Capabilities().Kind)
+		return holdfast.Errorf(holdfast.ErrUnsupported, "", "backend %s (%s) seals nothing; a TPM does", name,
+			d.Capabilities().Kind)
 	}
 	return b.observe(do(sealer))
 }

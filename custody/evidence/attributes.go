@@ -93,7 +93,8 @@ func (v *verification) attributesSignature() error {
 	} else {
 		v.say("An attestation key (%s) signed what the token's module says of the key.", fileAttestor)
 	}
-	v.warn("PKCS#11 has no signature of a maker: a module that lies is believed, as far as its self-test does not show it.")
+	v.warn("PKCS#11 has no signature of a maker: " +
+		"a module that lies is believed, as far as its self-test does not show it.")
 	return nil
 }
 
@@ -134,7 +135,8 @@ func (v *verification) attributesSubject(a map[string]any) error {
 // attributesTrials checks what the module's self-test found.
 func (v *verification) attributesTrials(a map[string]any) error {
 	if attempt := escapes(a, "self_test_"); attempt != "" {
-		return broken(fileAttributes, "the module gave a protected key away in its self-test (%s): keys on it cannot be believed to stay", attempt)
+		return broken(fileAttributes,
+			"the module gave a protected key away in its self-test (%s): keys on it cannot be believed to stay", attempt)
 	}
 	if distrust, ok := a["distrust"].(string); !ok || distrust != "" {
 		return broken(fileAttributes, "keys on this module cannot be believed to stay: %v", a["distrust"])
@@ -161,7 +163,8 @@ func (v *verification) attributesProtection(a map[string]any) error {
 	}
 	for _, r := range list {
 		if got, ok := a[r.name].(bool); !ok || got != r.value {
-			return broken(fileAttributes, "%s is %v and has to be %t: the key may have been, or may get, outside", r.name, a[r.name], r.value)
+			return broken(fileAttributes, "%s is %v and has to be %t: the key may have been, or may get, outside",
+				r.name, a[r.name], r.value)
 		}
 	}
 	class, use := "0x3", "CKA_SIGN" // CKO_PRIVATE_KEY
@@ -172,10 +175,12 @@ func (v *verification) attributesProtection(a map[string]any) error {
 		class, use = "0x4", "CKA_DECRYPT" // CKO_SECRET_KEY
 	}
 	if a["CKA_CLASS"] != class || a[use] != true {
-		return broken(fileAttributes, "the object is not one that %s uses (CKA_CLASS %v, %s %v)", v.algorithm, a["CKA_CLASS"], use, a[use])
+		return broken(fileAttributes, "the object is not one that %s uses (CKA_CLASS %v, %s %v)", v.algorithm,
+			a["CKA_CLASS"], use, a[use])
 	}
 	if v.Key.Residence != holdfast.Wrapped.String() {
-		v.say("The key was generated in the token (CKA_LOCAL), cannot leave it, and never could (CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE).")
+		v.say("The key was generated in the token (CKA_LOCAL), cannot leave it, and never could " +
+			"(CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE).")
 		return nil
 	}
 	v.say("The key was generated in the token and wrapped under a key that was too, and that cannot leave it and never could.")
@@ -183,7 +188,8 @@ func (v *verification) attributesProtection(a map[string]any) error {
 		v.warn("The wrapping key is not marked as trusted by the token's security officer.")
 	}
 	if a["unwrap_template_honoured"] != true || escapes(a, "unwrap_test_") != "" {
-		v.warn("This module unwraps keys as it is told: whoever has the token's PIN and the wrapped key can take the key out.")
+		v.warn("This module unwraps keys as it is told: " +
+			"whoever has the token's PIN and the wrapped key can take the key out.")
 	}
 	return nil
 }

@@ -35,12 +35,14 @@ func Build(s Statement, attest func(challenge []byte) (*holdfast.Evidence, error
 		return nil, err
 	}
 	if kind, known := kinds[s.Device.Kind]; e == nil || known && e.Kind != kind {
-		return nil, holdfast.Errorf(holdfast.ErrInternal, "attest", "the evidence is not of the kind that %s devices give", s.Device.Kind)
+		return nil, holdfast.Errorf(holdfast.ErrInternal, "attest",
+			"the evidence is not of the kind that %s devices give", s.Device.Kind)
 	}
 	files := map[string][]byte{FileStatement: text}
 	for name, data := range e.Files {
 		if _, taken := files[name]; taken || name == FileSums || !plain(name) {
-			return nil, holdfast.Errorf(holdfast.ErrInternal, "attest", "the device's evidence has a file called %q", name)
+			return nil, holdfast.Errorf(holdfast.ErrInternal, "attest", "the device's evidence has a file called %q",
+				name)
 		}
 		files[name] = data
 	}
@@ -51,7 +53,8 @@ func Build(s Statement, attest func(challenge []byte) (*holdfast.Evidence, error
 // plain reports whether name is the name of a file on any system, and of nothing else.
 func plain(name string) bool {
 	return name != "" && len(name) <= 64 && name[0] != '.' && name[0] != '-' && !strings.ContainsFunc(name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' ||
+			r == '_')
 	})
 }
 

@@ -70,8 +70,8 @@ func (v *verification) tpmAnchor(r tpm.Report) error {
 		v.say("The attestation key is one that you named.")
 		return nil
 	}
-	v.warn("That the attestation key (Name %x) is in the TPM of that endorsement key cannot be shown offline: have the TPM activate a "+
-		"credential for it once (TPM2_ActivateCredential), then name the key.", r.AKName)
+	v.warn("That the attestation key (Name %x) is in the TPM of that endorsement key cannot be shown offline: "+
+		"have the TPM activate a credential for it once (TPM2_ActivateCredential), then name the key.", r.AKName)
 	return nil
 }
 
@@ -88,7 +88,8 @@ func (v *verification) piv() error {
 		return err
 	}
 	v.report.Anchored = r.Anchored
-	v.say("The attestation key of the PIV card with serial number %d certified that the card generated this key (firmware %s).", r.Serial, r.Version)
+	v.say("The attestation key of the PIV card with serial number %d certified that the card generated this key "+
+		"(firmware %s).", r.Serial, r.Version)
 	v.say("Before each use the card asks for a PIN: %s; for a touch: %s.", r.PIN, r.Touch)
 	if r.Anchored {
 		v.say("The card's maker certified its attestation key: the certificate leads to a root that you named.")
@@ -98,16 +99,19 @@ func (v *verification) piv() error {
 		return nil
 	}
 	if len(v.options.Nonce) > 0 {
-		return holdfast.Errorf(holdfast.ErrUnsupported, "verify evidence", "a %s key on a PIV card cannot show that its evidence was made for a nonce", v.algorithm)
+		return holdfast.Errorf(holdfast.ErrUnsupported, "verify evidence",
+			"a %s key on a PIV card cannot show that its evidence was made for a nonce", v.algorithm)
 	}
-	v.warn("A %s key signs nothing: that the name, the purpose and the time in the statement belong to the key is the custodian's word.", v.algorithm)
+	v.warn("A %s key signs nothing: "+
+		"that the name, the purpose and the time in the statement belong to the key is the custodian's word.", v.algorithm)
 	return nil
 }
 
 // pivPlace checks that the statement names the card and the slot that the card does.
 func (v *verification) pivPlace(r piv.Report) error {
 	if r.Serial != 0 && !strings.HasPrefix(v.Key.Ref, fmt.Sprintf("piv:serial=%d;", r.Serial)) {
-		return broken(FileStatement, "the statement names the key %s, and the card has the serial number %d", v.Key.Ref, r.Serial)
+		return broken(FileStatement, "the statement names the key %s, and the card has the serial number %d", v.Key.Ref,
+			r.Serial)
 	}
 	if r.Slot != "" && !strings.Contains(v.Key.Ref, ";slot="+r.Slot+";") {
 		return broken(FileStatement, "the statement names the key %s, and the card attests slot %s", v.Key.Ref, r.Slot)

@@ -99,7 +99,8 @@ func TestEveryBitCounts(t *testing.T) {
 			for at := range data {
 				for bit := range 8 {
 					data[at] ^= 1 << bit
-					if _, err := Verify(files, nil); !errors.Is(err, holdfast.ErrIntegrity) || !strings.Contains(err.Error(), name) && name != FileSums {
+					if _, err := Verify(files, nil); !errors.Is(err, holdfast.ErrIntegrity) ||
+						!strings.Contains(err.Error(), name) && name != FileSums {
 						t.Errorf("%s: %s with bit %d of byte %d changed: %v", bundle, name, bit, at, err)
 					}
 					data[at] ^= 1 << bit
@@ -308,7 +309,8 @@ func TestAttributesHaveOneForm(t *testing.T) {
 	files := load(t, "pkcs11-resident")
 	text := files[fileAttributes]
 	for what, changed := range map[string][]byte{
-		"white space": append(bytes.Clone(text), '\n'), "no object": []byte(`"x"`), "empty": nil, "nothing": []byte("null"),
+		"white space": append(bytes.Clone(text), '\n'),
+		"no object":   []byte(`"x"`), "empty": nil, "nothing": []byte("null"),
 	} {
 		if _, err := parseAttributes(changed); what != "nothing" && err == nil {
 			t.Errorf("%s: accepted", what)

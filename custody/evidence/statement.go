@@ -100,10 +100,12 @@ func parseStatement(text []byte) (*claim, error) {
 		return nil, broken(FileStatement, "it is not in the canonical form of RFC 8785")
 	}
 	if c.Format != Format {
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "verify evidence", "%s: the format is %q, and this version reads %q", FileStatement, c.Format, Format)
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "verify evidence",
+			"%s: the format is %q, and this version reads %q", FileStatement, c.Format, Format)
 	}
 	var err error
-	if c.algorithm, err = holdfast.ParseAlgorithm(c.Key.Algorithm); err != nil || string(c.algorithm) != c.Key.Algorithm {
+	if c.algorithm, err = holdfast.ParseAlgorithm(c.Key.Algorithm); err != nil ||
+		string(c.algorithm) != c.Key.Algorithm {
 		return nil, broken(FileStatement, "unknown algorithm %q", c.Key.Algorithm)
 	}
 	if c.Key.Residence != holdfast.Resident.String() && c.Key.Residence != holdfast.Wrapped.String() {
@@ -125,7 +127,8 @@ func parseStatement(text []byte) (*claim, error) {
 
 func (c *claim) parsePublic() error {
 	var err error
-	if c.spki, err = base64.StdEncoding.DecodeString(c.Key.Public); err != nil || base64.StdEncoding.EncodeToString(c.spki) != c.Key.Public {
+	if c.spki, err = base64.StdEncoding.DecodeString(c.Key.Public); err != nil ||
+		base64.StdEncoding.EncodeToString(c.spki) != c.Key.Public {
 		return broken(FileStatement, "the public key is not in base64")
 	}
 	if c.algorithm.Use() == holdfast.UseEncrypt {

@@ -95,7 +95,8 @@ func Verify(files map[string][]byte, o *Options) (Report, error) {
 	}
 	v.report = Report{
 		Statement: c.Statement, Algorithm: c.algorithm, Public: c.public, Name: c.Key.Name, Purpose: c.Key.Purpose, Kind: kind,
-		Lines: []string{fmt.Sprintf("All %d files are as they were when the evidence was made (%s).", len(files), FileSums)},
+		Lines: []string{fmt.Sprintf("All %d files are as they were when the evidence was made (%s).", len(files),
+			FileSums)},
 	}
 	if err := check(); err != nil {
 		return Report{}, err
@@ -121,11 +122,13 @@ func (v *verification) checker() (check func() error, kind string) {
 // checkFiles bounds what is looked at.
 func checkFiles(files map[string][]byte) error {
 	if len(files) > maxFiles {
-		return holdfast.Errorf(holdfast.ErrIntegrity, "verify evidence", "a bundle has at most %d files, not %d", maxFiles, len(files))
+		return holdfast.Errorf(holdfast.ErrIntegrity, "verify evidence", "a bundle has at most %d files, not %d",
+			maxFiles, len(files))
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !plain(name) || len(files[name]) > maxFile {
-			return holdfast.Errorf(holdfast.ErrIntegrity, "verify evidence", "%q: no file of a bundle is called so, or is this long (%d bytes)", name, len(files[name]))
+			return holdfast.Errorf(holdfast.ErrIntegrity, "verify evidence",
+				"%q: no file of a bundle is called so, or is this long (%d bytes)", name, len(files[name]))
 		}
 	}
 	return nil

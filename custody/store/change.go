@@ -40,13 +40,15 @@ const (
 		UNION ALL SELECT 1, name FROM keys WHERE backend = ?2 AND ref = ?3
 		UNION ALL SELECT 2, name FROM intents WHERE id <> ?4 AND name = ?1
 		UNION ALL SELECT 2, name FROM intents WHERE id <> ?4 AND backend = ?2 AND ref = ?3 LIMIT 1`
-	deleteIntent   = `DELETE FROM intents WHERE id = ?`
-	insertDestroy  = `INSERT INTO intents (id, act, name, backend, ref, created) SELECT id, 'destroy', name, backend, ref, ? FROM keys WHERE id = ?`
+	deleteIntent  = `DELETE FROM intents WHERE id = ?`
+	insertDestroy = `INSERT INTO intents (id, act, name, backend, ref, created)
+		SELECT id, 'destroy', name, backend, ref, ? FROM keys WHERE id = ?`
 	markDestroying = `UPDATE keys SET destroying = 1, version = version + 1 WHERE id = ? AND destroying = 0`
 	unmarkDestroy  = `UPDATE keys SET destroying = 0, version = version + 1 WHERE id = ? AND destroying = 1`
-	insertStone    = `INSERT INTO tombstones SELECT id, name, backend, ref, algorithm, purpose, residence, public, created, ? FROM keys WHERE id = ?`
-	deleteKey      = `DELETE FROM keys WHERE id = ?`
-	queryBackend   = `SELECT backend FROM keys WHERE id = ?`
+	insertStone    = `INSERT INTO tombstones
+		SELECT id, name, backend, ref, algorithm, purpose, residence, public, created, ? FROM keys WHERE id = ?`
+	deleteKey    = `DELETE FROM keys WHERE id = ?`
+	queryBackend = `SELECT backend FROM keys WHERE id = ?`
 )
 
 // BeginCreate makes it durable that a resident key is about to be made. It returns ErrExists when a key or another
@@ -80,7 +82,8 @@ func (s *Store) AddKey(ctx context.Context, k *Key) error {
 		if public == nil {
 			public = []byte{}
 		}
-		err := t.exec(insertKey, k.ID[:], k.Name, k.Backend, string(k.Ref), string(k.Algorithm), k.Purpose, int(k.Residence),
+		err := t.exec(insertKey, k.ID[:], k.Name, k.Backend, string(k.Ref), string(k.Algorithm), k.Purpose,
+			int(k.Residence),
 			public, blob, k.Place, int(k.PIN), int(k.Touch), k.Adopted, k.State, k.Created.UnixNano())
 		if err != nil || wrapped {
 			return err
@@ -108,7 +111,8 @@ func refuseTaken(t *transaction, id ID, name, backend string, ref holdfast.Ref) 
 	case by == 1:
 		return holdfast.Errorf(holdfast.ErrExists, "", "%s is the key %q already", ref, other)
 	default:
-		return holdfast.Errorf(holdfast.ErrExists, "", "a key called %q is being made there, or what is left of its making waits to be cleaned up", other)
+		return holdfast.Errorf(holdfast.ErrExists, "",
+			"a key called %q is being made there, or what is left of its making waits to be cleaned up", other)
 	}
 }
 

@@ -31,14 +31,16 @@ type DIDKey struct {
 const (
 	didColumns = `did, method, log, document, url, created, updated, version`
 
-	queryDID      = `SELECT ` + didColumns + ` FROM dids WHERE did = ?`
+	queryDID = `SELECT d.did, d.method, d.log, d.document, d.url, d.created, d.updated, d.version,
+		k.key_id, k.role, k.fragment
+		FROM dids d LEFT JOIN did_keys k ON k.did = d.did WHERE d.did = ? ORDER BY k.rowid`
 	queryDIDByURL = `SELECT ` + didColumns + ` FROM dids WHERE url = ?`
 	countDIDs     = `SELECT count(*) FROM dids`
 	queryDIDs     = `SELECT ` + didColumns + ` FROM dids WHERE did > ? ORDER BY did LIMIT ?`
-	queryDIDKeys  = `SELECT key_id, role, fragment FROM did_keys WHERE did = ? ORDER BY rowid`
 	queryKeyDIDs  = `SELECT DISTINCT did FROM did_keys WHERE key_id = ? ORDER BY did`
 	insertDID     = `INSERT INTO dids (` + didColumns + `) VALUES (?,?,?,?,nullif(?,''),?,?,1)`
-	updateDID     = `UPDATE dids SET method = ?, log = ?, document = ?, url = nullif(?,''), updated = ?, version = version + 1 WHERE did = ? AND version = ?`
+	updateDID     = `UPDATE dids SET method = ?, log = ?, document = ?, url = nullif(?,''), updated = ?,
+		version = version + 1 WHERE did = ? AND version = ?`
 	deleteDIDKeys = `DELETE FROM did_keys WHERE did = ?`
 	insertDIDKey  = `INSERT INTO did_keys (did, key_id, role, fragment) VALUES (?,?,?,?)`
 )
@@ -76,7 +78,8 @@ func putDID(t *transaction, d DID) error {
 	}
 	n, err := t.changed(updateDID, d.Method, d.Log, d.Document, d.URL, d.Updated.UnixNano(), d.DID, d.Version)
 	if err == nil && n == 0 {
-		return holdfast.Errorf(holdfast.ErrState, "store DID", "%s was changed by somebody else meanwhile, or is not stored: read it again", d.DID)
+		return holdfast.Errorf(holdfast.ErrState, "store DID",
+			"%s was changed by somebody else meanwhile, or is not stored: read it again", d.DID)
 	}
 	return err
 }
@@ -84,19 +87,25 @@ func putDID(t *transaction, d DID) error {
 // DID returns what is stored of a DID, ErrNotFound if nothing is.
 func (s *Store) DID(ctx context.Context, did string) (DID, error) {
 	var d DID
-	err := s.query(ctx, "read DID", queryDID, func(rows *sql.Rows) (err error) {
-		d, err = scanDID(rows)
+	var keys []DIDKey
+	err := s.query(ctx, "read DID", queryDID, func(rows *sql.Rows) (err error) { // one query, for one version of both
+		var id []byte
+		var role, fragment sql.NullString
+		d, err = scanDID(rows, &id, &role, &fragment)
+		if err == nil && id != nil {
+			k := DIDKey{Role: role.String, Fragment: fragment.String}
+			copy(k.KeyID[:], id)
+			keys = append(keys, k)
+		}
 		return err
 	}, did)
 	if err == nil && d.DID == "" {
 		err = holdfast.Errorf(holdfast.ErrNotFound, "", "%s is not one of the DIDs held here", did)
 	}
-	if err == nil {
-		d.Keys, err = s.didKeys(ctx, did)
-	}
 	if err != nil {
 		return DID{}, err
 	}
+	d.Keys = keys
 	return d, nil
 }
 
@@ -142,24 +151,13 @@ func (s *Store) DIDsOfKey(ctx context.Context, id ID) ([]string, error) {
 	return dids, err
 }
 
-func (s *Store) didKeys(ctx context.Context, did string) ([]DIDKey, error) {
-	var keys []DIDKey
-	err := s.query(ctx, "read DID", queryDIDKeys, func(rows *sql.Rows) error {
-		var k DIDKey
-		var id []byte
-		err := rows.Scan(&id, &k.Role, &k.Fragment)
-		copy(k.KeyID[:], id)
-		keys = append(keys, k)
-		return err
-	}, did)
-	return keys, err
-}
-
-func scanDID(rows *sql.Rows) (DID, error) {
+// scanDID reads didColumns, and what follows them into more.
+func scanDID(rows *sql.Rows, more ...any) (DID, error) {
 	var d DID
 	var created, updated int64
 	var url sql.NullString
-	err := rows.Scan(&d.DID, &d.Method, &d.Log, &d.Document, &url, &created, &updated, &d.Version)
+	err := rows.Scan(append([]any{&d.DID, &d.Method, &d.Log, &d.Document, &url, &created, &updated, &d.Version},
+		more...)...)
 	d.URL = url.String
 	d.Created, d.Updated = time.Unix(0, created).UTC(), time.Unix(0, updated).UTC()
 	return d, err

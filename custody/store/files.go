@@ -50,11 +50,14 @@ func checkMode(path string, dir bool) error {
 	}
 	switch stat, ok := info.Sys().(*syscall.Stat_t); {
 	case info.IsDir() != dir || !dir && !info.Mode().IsRegular():
-		return holdfast.Errorf(holdfast.ErrInvalid, "open store", "%s is not what it should be: it has mode %s", path, info.Mode())
+		return holdfast.Errorf(holdfast.ErrInvalid, "open store", "%s is not what it should be: it has mode %s", path,
+			info.Mode())
 	case ok && int(stat.Uid) != os.Geteuid():
-		return holdfast.Errorf(holdfast.ErrInvalid, "open store", "%s belongs to user %d, not to the one this process runs as (%d): change its owner", path, stat.Uid, os.Geteuid())
+		return holdfast.Errorf(holdfast.ErrInvalid, "open store",
+			"%s belongs to user %d, not to the one this process runs as (%d): change its owner", path, stat.Uid, os.Geteuid())
 	case info.Mode().Perm()&0o077 != 0:
-		return holdfast.Errorf(holdfast.ErrInvalid, "open store", "%s can be opened by others: run chmod %s %s", path, want, path)
+		return holdfast.Errorf(holdfast.ErrInvalid, "open store", "%s can be opened by others: run chmod %s %s", path,
+			want, path)
 	}
 	return nil
 }
@@ -67,12 +70,13 @@ func lockFile(path string) (*os.File, error) {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = holdfast.Errorf(holdfast.ErrBusy, "open store", "another process uses it (%s): is holdfastd running?", path)
+		err = holdfast.Errorf(holdfast.ErrBusy, "open store", "another process uses it (%s): is holdfastd running?",
+			path)
 	} else if err != nil {
 		err = fileError("lock the store", err)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, and(err, f.Close())
 	}
 	return f, nil
 }

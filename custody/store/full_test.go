@@ -88,7 +88,8 @@ func TestFullDisk(t *testing.T) {
 func fullKey(name string, wrapped bool) *Key {
 	k := &Key{
 		ID: NewID(), Name: name, Backend: "hsm", Ref: holdfast.Ref("pkcs11:object=" + name), Algorithm: holdfast.ES256, Purpose: "assertion",
-		Residence: holdfast.Resident, Public: []byte(strings.Repeat("p", 2000)), State: StateActive, Created: time.Unix(0, 0),
+		Residence: holdfast.Resident, Public: []byte(strings.Repeat("p", 2000)), State: StateActive,
+		Created: time.Unix(0, 0),
 	}
 	if wrapped {
 		k.Residence, k.Blob = holdfast.Wrapped, []byte("blob")

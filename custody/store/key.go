@@ -52,7 +52,8 @@ type Key struct {
 }
 
 // keyColumns are the columns of keys in the order scanKey reads them.
-const keyColumns = `id, name, backend, ref, algorithm, purpose, residence, public, blob, place, pin, touch, adopted, state, destroying, created, version`
+const keyColumns = `id, name, backend, ref, algorithm, purpose, residence, public, blob, place, pin, touch, adopted,
+	state, destroying, created, version`
 
 const (
 	queryKeyByName = `SELECT ` + keyColumns + ` FROM keys WHERE name = ?`
@@ -160,7 +161,8 @@ func scanKey(rows *sql.Rows) (*Key, error) {
 	var k Key
 	var id []byte
 	var created int64
-	err := rows.Scan(&id, &k.Name, &k.Backend, &k.Ref, &k.Algorithm, &k.Purpose, &k.Residence, &k.Public, &k.Blob, &k.Place,
+	err := rows.Scan(&id, &k.Name, &k.Backend, &k.Ref, &k.Algorithm, &k.Purpose, &k.Residence, &k.Public, &k.Blob,
+		&k.Place,
 		&k.PIN, &k.Touch, &k.Adopted, &k.State, &k.Destroying, &created, &k.Version)
 	if err != nil {
 		return nil, err

@@ -57,7 +57,8 @@ func checkSchema(ctx context.Context, conn *sql.Conn) (int, error) {
 		return 0, translate("open store", err)
 	}
 	if id != applicationID && (id != 0 || tables != 0) {
-		return 0, holdfast.Errorf(holdfast.ErrInvalid, "open store", "the file is a database, but not one of Holdfast: choose another path")
+		return 0, holdfast.Errorf(holdfast.ErrInvalid, "open store",
+			"the file is a database, but not one of Holdfast: choose another path")
 	}
 	return version, nil
 }
@@ -73,7 +74,7 @@ func applyMigration(ctx context.Context, conn *sql.Conn, text string, version in
 		fmt.Sprintf("PRAGMA user_version = %d", version),
 	} {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return errors.Join(err, tx.Rollback())
+			return and(err, tx.Rollback())
 		}
 	}
 	return tx.Commit()

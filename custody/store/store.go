@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -65,7 +66,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	}
 	s := &Store{path: path, lock: lock}
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.release())
+		return nil, and(err, s.release())
 	}
 	return s, nil
 }
@@ -74,7 +75,8 @@ func (s *Store) open(ctx context.Context) error {
 	var err error
 	s.write, err = sql.Open("sqlite", dataSource(s.path, url.Values{
 		// FULL syncs the WAL at every commit: only then is a commit durable. secure_delete overwrites deleted content.
-		"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "secure_delete(1)", "trusted_schema(0)",
+		"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "secure_delete(1)",
+			"trusted_schema(0)",
 			"temp_store(MEMORY)", "cache_size(-" + writerCache + ")", "busy_timeout(5000)"},
 	}))
 	if err != nil {
@@ -86,12 +88,13 @@ func (s *Store) open(ctx context.Context) error {
 		return translate("open store", err)
 	}
 	if err := migrate(ctx, conn); err != nil {
-		return errors.Join(err, conn.Close())
+		return and(err, conn.Close())
 	}
 	s.writer = startWriter(context.WithoutCancel(ctx), conn)
 	s.read, err = sql.Open("sqlite", dataSource(s.path, url.Values{
-		"mode":    {"ro"},
-		"_pragma": {"query_only(1)", "trusted_schema(0)", "temp_store(MEMORY)", "cache_size(-" + readerCache + ")", "busy_timeout(5000)"},
+		"mode": {"ro"},
+		"_pragma": {"query_only(1)", "trusted_schema(0)", "temp_store(MEMORY)", "cache_size(-" + readerCache + ")",
+			"busy_timeout(5000)"},
 	}))
 	if err != nil {
 		return translate("open store", err)
@@ -186,13 +189,23 @@ func (s *Store) query(ctx context.Context, op, query string, scan func(*sql.Rows
 	return nil
 }
 
+// and returns err, with what went wrong in cleaning up after it for people to read. The code stays that of err, which
+// that of errors.Join would not.
+func and(err, cleanup error) error {
+	if cleanup == nil {
+		return err
+	}
+	return fmt.Errorf("%w; cleaning up: %s", err, cleanup)
+}
+
 func errClosed(op string) error {
 	return holdfast.Errorf(holdfast.ErrUnavailable, op, "the store is closed")
 }
 
 // translate gives an error of SQLite its code. An error that has one keeps it.
 func translate(op string, err error) error {
-	if _, ok := errors.AsType[*holdfast.Error](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if _, ok := errors.AsType[*holdfast.Error](err); ok || errors.Is(err, context.Canceled) ||
+		errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	code := holdfast.ErrInternal

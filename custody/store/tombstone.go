@@ -58,7 +58,8 @@ func (s *Store) tombstones(ctx context.Context, query string, args ...any) ([]To
 		var t Tombstone
 		var id []byte
 		var created, destroyed int64
-		err := rows.Scan(&id, &t.Name, &t.Backend, &t.Ref, &t.Algorithm, &t.Purpose, &t.Residence, &t.Public, &created, &destroyed)
+		err := rows.Scan(&id, &t.Name, &t.Backend, &t.Ref, &t.Algorithm, &t.Purpose, &t.Residence, &t.Public, &created,
+			&destroyed)
 		copy(t.ID[:], id)
 		t.Created, t.Destroyed = time.Unix(0, created).UTC(), time.Unix(0, destroyed).UTC()
 		stones = append(stones, t)

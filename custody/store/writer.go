@@ -136,7 +136,7 @@ func (w *writer) commit(group []*write) {
 			err = w.exec("COMMIT")
 		}
 		if err != nil {
-			err = errors.Join(err, w.exec("ROLLBACK"))
+			err = and(err, w.exec("ROLLBACK"))
 		}
 	}
 	for i, req := range group {
@@ -164,7 +164,7 @@ func (w *writer) applyOne(req *write) (result, fatal error) {
 	}
 	if result != nil {
 		if err := w.exec("ROLLBACK TO one"); err != nil {
-			return nil, errors.Join(result, err)
+			return nil, and(err, result)
 		}
 	}
 	return result, w.exec("RELEASE one")
