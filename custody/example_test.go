@@ -18,12 +18,12 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	defer func() { _ = os.RemoveAll(dir) }()
 	st, err := store.Open(ctx, dir+"/state")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer st.Close() //nolint:errcheck // closed again below
+	defer func() { _ = st.Close() }()
 	service, err := custody.New(ctx, custody.Config{Store: st, Backends: []custody.BackendConfig{{
 		Name: "example", Kind: "softkey", VerifyAfterSign: true,
 		// A real one opens an HSM, a TPM or a PIV card here.
