@@ -10,9 +10,14 @@ import (
 	"net"
 )
 
-// atr is the card's answer to reset: it offers T=0 and T=1 and says nothing more. Hosts that insist on T=1 need it
-// offered.
-var atr = []byte{0x3B, 0x80, 0x80, 0x01, 0x01}
+// atr is the card's answer to reset: protocol T=1, which some hosts insist on, and as historical bytes the identifier of
+// the PIV application (ISO/IEC 7816-4, section 12.1.1), by which hosts know a plain PIV card. The shortest one, 3B 80 80 01
+// 01, is taken by OpenSC for that of a product without elliptic curves.
+var atr = []byte{
+	0x3B, 0x8B, 0x01, // direct convention, 11 historical bytes, T=1
+	0x80, 0xF9, 0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00,
+	0x48, // check byte
+}
 
 // The control messages of the vpcd protocol: one byte instead of a command APDU.
 const (
