@@ -50,8 +50,8 @@ func (c *conn) endorsementConcerns() []string {
 		return []string{"the TPM's endorsement hierarchy is closed, so it cannot be told from others and its keys cannot be attested: " +
 			"give its authValue, or enable it in the firmware setup"}
 	case c.ek.certificate == nil:
-		return []string{"the TPM holds no certificate of its maker, so nobody can tell from evidence that it is genuine: ask the maker for " +
-			"one"}
+		return []string{"the TPM holds no certificate of its maker, so nobody can tell from evidence that it is genuine: " +
+			"ask the maker for one"}
 	default:
 		return nil
 	}

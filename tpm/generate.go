@@ -37,7 +37,8 @@ func (b *Backend) complete(spec holdfast.KeySpec) (holdfast.KeySpec, holdfast.Re
 	if err := b.caps.CheckSpec(spec); err != nil {
 		return spec, 0, err
 	}
-	if spec.PIN != holdfast.PINDefault && spec.PIN != holdfast.PINNever || spec.Touch != holdfast.TouchDefault && spec.Touch != holdfast.TouchNever {
+	if spec.PIN != holdfast.PINDefault && spec.PIN != holdfast.PINNever ||
+		spec.Touch != holdfast.TouchDefault && spec.Touch != holdfast.TouchNever {
 		return spec, 0, holdfast.Errorf(holdfast.ErrUnsupported, "", "a TPM asks for no PIN (%s) and no touch (%s); leave "+
 			"them out", spec.PIN, spec.Touch)
 	}

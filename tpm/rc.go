@@ -24,8 +24,8 @@ var translations = [...]translation{
 
 	{tpm2.TPMRCAuthFail, holdfast.ErrAuth, "the TPM refused the authValue, and counts the failure"},
 	{tpm2.TPMRCBadAuth, holdfast.ErrAuth, "the TPM refused the authValue"},
-	{tpm2.TPMRCAuthUnavailable, holdfast.ErrDenied, "the object cannot be used with an authValue: it has a policy that Holdfast does not know"},
-	{tpm2.TPMRCAuthType, holdfast.ErrDenied, "the object cannot be used with an authValue: it has a policy that Holdfast does not know"},
+	{tpm2.TPMRCAuthUnavailable, holdfast.ErrDenied, "the object has a policy, which Holdfast does not know"},
+	{tpm2.TPMRCAuthType, holdfast.ErrDenied, "the object has a policy, which Holdfast does not know"},
 	{tpm2.TPMRCPolicyFail, holdfast.ErrDenied, "the object's authPolicy is not met"},
 	{tpm2.TPMRCPolicy, holdfast.ErrDenied, "the object's authPolicy is not met"},
 	{tpm2.TPMRCPCRChanged, holdfast.ErrDenied, "a PCR changed in the meantime"},

@@ -64,8 +64,10 @@ func foreign() tpm2.TPMTPublic {
 	}
 }
 
-func TestKeysOfOtherPrograms(t *testing.T) {
-	device := softhsmtest.TPMFor(t)
+// persistForeign makes keys as other programs would: a P-256 key, one with a password, an RSA key, an HMAC key, and one with
+// a policy, at 0x81000010 and the handles after it.
+func persistForeign(t *testing.T, conn transport.TPM) {
+	t.Helper()
 	rsa := foreign()
 	rsa.Type = tpm2.TPMAlgRSA
 	rsa.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048})
@@ -81,14 +83,16 @@ func TestKeysOfOtherPrograms(t *testing.T) {
 	policy.ObjectAttributes.UserWithAuth = false
 	policy.AuthPolicy.Buffer = make([]byte, 32)
 
-	t.Run("make", func(t *testing.T) {
-		conn := rawConn(t, device)
-		persist(t, conn, foreign(), "", 0x81000010)
-		persist(t, conn, foreign(), "password", 0x81000011)
-		persist(t, conn, rsa, "", 0x81000012)
-		persist(t, conn, hmac, "", 0x81000013)
-		persist(t, conn, policy, "", 0x81000014)
-	})
+	persist(t, conn, foreign(), "", 0x81000010)
+	persist(t, conn, foreign(), "password", 0x81000011)
+	persist(t, conn, rsa, "", 0x81000012)
+	persist(t, conn, hmac, "", 0x81000013)
+	persist(t, conn, policy, "", 0x81000014)
+}
+
+func TestKeysOfOtherPrograms(t *testing.T) {
+	device := softhsmtest.TPMFor(t)
+	t.Run("make", func(t *testing.T) { persistForeign(t, rawConn(t, device)) })
 	b := open(t, device)
 	adopt := func(handle uint32, want holdfast.Algorithm) holdfast.Key {
 		t.Helper()

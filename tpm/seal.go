@@ -140,7 +140,8 @@ func (b *Backend) Unseal(ctx context.Context, blob []byte, options *holdfast.Uns
 	}
 	s, err := parseSealed(blob)
 	if err == nil && s.authValue != (auth.Len() > 0) {
-		err = holdfast.Errorf(holdfast.ErrInvalid, "", "the secret was sealed with an AuthValue: %t; one was given: %t", s.authValue, auth.Len() > 0)
+		err = holdfast.Errorf(holdfast.ErrInvalid, "", "the secret was sealed with an AuthValue: %t; one was given: %t",
+			s.authValue, auth.Len() > 0)
 	}
 	if err != nil {
 		return holdfast.Secret{}, translate(op, "", err)

@@ -149,7 +149,9 @@ func (u *sessionUse) hmac(parametersHash, newer, older, extra []byte, attributes
 }
 
 // Authorize computes the session's part of a command.
-func (u *sessionUse) Authorize(cc tpm2.TPMCC, parameters, addNonces []byte, names []tpm2.TPM2BName, _ int) (*tpm2.TPMSAuthCommand, error) {
+func (u *sessionUse) Authorize(
+	cc tpm2.TPMCC, parameters, addNonces []byte, names []tpm2.TPM2BName, _ int,
+) (*tpm2.TPMSAuthCommand, error) {
 	h := sha256.New() // cpHash
 	var code [4]byte
 	binary.BigEndian.PutUint32(code[:], uint32(cc))
@@ -169,7 +171,9 @@ func (u *sessionUse) Authorize(cc tpm2.TPMCC, parameters, addNonces []byte, name
 }
 
 // Validate checks the session's part of an answer.
-func (u *sessionUse) Validate(_ tpm2.TPMRC, cc tpm2.TPMCC, parameters []byte, _ []tpm2.TPM2BName, _ int, answer *tpm2.TPMSAuthResponse) error {
+func (u *sessionUse) Validate(
+	_ tpm2.TPMRC, cc tpm2.TPMCC, parameters []byte, _ []tpm2.TPM2BName, _ int, answer *tpm2.TPMSAuthResponse,
+) error {
 	return u.check(cc, parameters, answer.Nonce.Buffer, attributeBits(answer.Attributes), answer.Authorization.Buffer)
 }
 

@@ -30,7 +30,8 @@ func (c Credential) Marshal() []byte {
 func ParseCredential(data []byte) (Credential, error) {
 	if len(data) < 8 || len(data) > maxCredentialFile || binary.BigEndian.Uint32(data) != credentialMagic ||
 		binary.BigEndian.Uint32(data[4:]) != credentialVersion {
-		return Credential{}, holdfast.Errorf(holdfast.ErrInvalid, "activate credential", "this is no credential as `holdfast evidence challenge` or tpm2_makecredential writes it")
+		return Credential{}, holdfast.Errorf(holdfast.ErrInvalid, "activate credential",
+			"this is no credential as `holdfast evidence challenge` or tpm2_makecredential writes it")
 	}
 	rest := data[8:]
 	var parts [2][]byte
@@ -42,7 +43,8 @@ func ParseCredential(data []byte) (Credential, error) {
 		parts[i], rest = rest[2:2+n], rest[2+n:]
 	}
 	if len(rest) != 0 || len(parts[0]) == 0 || len(parts[1]) == 0 {
-		return Credential{}, holdfast.Errorf(holdfast.ErrInvalid, "activate credential", "the credential has empty parts, or bytes behind it")
+		return Credential{}, holdfast.Errorf(holdfast.ErrInvalid, "activate credential",
+			"the credential has empty parts, or bytes behind it")
 	}
 	return Credential{IDObject: parts[0], EncryptedSeed: parts[1]}, nil
 }
