@@ -38,6 +38,7 @@ type session struct {
 	c      *connection
 	p11    *pkcs11.Ctx
 	handle pkcs11.SessionHandle
+	output [outputRoom]byte // where functions of direct write
 }
 
 // job is one operation on a session and the place where its outcome goes.

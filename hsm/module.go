@@ -38,6 +38,8 @@ type module struct {
 	env  map[string]string
 	p11  *pkcs11.Ctx
 
+	direct *direct // some functions of p11 with fewer calls
+
 	// gate is held for reading during every call into the module and for writing while it is finalized: PKCS#11 leaves
 	// undefined what becomes of calls during C_Finalize, and SoftHSM2 crashes.
 	gate  sync.RWMutex
@@ -86,11 +88,16 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 	if p11 == nil {
 		return nil, notALibrary(cfg.Module)
 	}
+	functions := newDirect(cfg.Module)
+	if functions == nil {
+		p11.Destroy()
+		return nil, notALibrary(cfg.Module)
+	}
 	if mod == nil {
 		mod = &module{path: path}
 		m.loaded[path] = mod
 	}
-	mod.replace(p11)
+	mod.replace(p11, functions)
 	mod.init, mod.env = cfg.InitString, maps.Clone(cfg.Environment)
 	err := mod.call(cfg.CallTimeout, func() error {
 		mod.gate.Lock()
@@ -108,13 +115,13 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 
 // replace takes p11 for further calls. The library stays loaded: SoftHSM2 and OpenSSL do not survive being unloaded and
 // loaded again.
-func (m *module) replace(p11 *pkcs11.Ctx) {
+func (m *module) replace(p11 *pkcs11.Ctx, functions *direct) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	if m.p11 != nil {
 		m.p11.Destroy() // gives back one of two references to the library
 	}
-	m.p11 = p11
+	m.p11, m.direct = p11, functions
 }
 
 func notALibrary(path string) error {

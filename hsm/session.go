@@ -125,18 +125,6 @@ func (s *session) destroy(handles ...pkcs11.ObjectHandle) error {
 	return errors.Join(errs...)
 }
 
-// sign signs with a key whose mechanism takes data as it is.
-func (s *session) sign(mech []*pkcs11.Mechanism, h pkcs11.ObjectHandle, data []byte) ([]byte, error) {
-	if err := s.p11.SignInit(s.handle, mech, h); err != nil {
-		return nil, fmt.Errorf("C_SignInit: %w", err)
-	}
-	raw, err := s.p11.Sign(s.handle, data)
-	if err != nil {
-		return nil, fmt.Errorf("C_Sign: %w", err)
-	}
-	return raw, nil
-}
-
 // pair is a generated key pair.
 type pair struct{ public, private pkcs11.ObjectHandle }
 
@@ -154,14 +142,6 @@ func (s *session) generateSecret(mech uint, template []*pkcs11.Attribute) (pkcs1
 		return 0, fmt.Errorf("C_GenerateKey: %w", err)
 	}
 	return h, nil
-}
-
-func (s *session) wrap(mech uint, kek, key pkcs11.ObjectHandle) ([]byte, error) {
-	wrapped, err := s.p11.WrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mech, nil)}, kek, key)
-	if err != nil {
-		return nil, fmt.Errorf("C_WrapKey: %w", err)
-	}
-	return wrapped, nil
 }
 
 func (s *session) unwrap(mech uint, kek pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
