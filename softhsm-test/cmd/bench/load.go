@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -24,13 +23,16 @@ type operation struct {
 
 // measure lets callers do the operation, each one after another, for a tenth of the window unseen and then for the
 // window. The first error ends it.
+//
+// An operation counts by the share of its time that lies within the window: whole operations would be too coarse a count
+// where one takes a good part of the window.
 func (op operation) measure(ctx context.Context, callers int, window time.Duration) (sample, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	begin := time.Now().Add(window / 10)
 	end := begin.Add(window)
 	latencies := make([][]time.Duration, callers)
-	var done atomic.Int64 // operations that ended within the window
+	done := make([]float64, callers)
 	var wg sync.WaitGroup
 	for i := range callers {
 		wg.Go(func() {
@@ -40,11 +42,9 @@ func (op operation) measure(ctx context.Context, callers int, window time.Durati
 					return
 				}
 				now := time.Now()
-				if now.After(begin) && now.Before(end) {
-					done.Add(1)
-				}
-				if start.After(begin) {
+				if now.After(begin) {
 					latencies[i] = append(latencies[i], now.Sub(start))
+					done[i] += share(start, now, begin, end)
 				}
 				start = now
 			}
@@ -54,13 +54,26 @@ func (op operation) measure(ctx context.Context, callers int, window time.Durati
 	if err := context.Cause(ctx); err != nil {
 		return sample{}, err
 	}
+	var sum float64
+	for _, n := range done {
+		sum += n
+	}
 	all := slices.Concat(latencies...)
 	slices.Sort(all)
 	return sample{
-		rate: float64(done.Load()) * float64(op.signatures) / window.Seconds(),
+		rate: sum * float64(op.signatures) / window.Seconds(),
 		p50:  milliseconds(percentile(all, 0.50)),
 		p99:  milliseconds(percentile(all, 0.99)),
 	}, nil
+}
+
+// share returns which share of the time from start to stop lies between begin and end.
+func share(start, stop, begin, end time.Time) float64 {
+	if !stop.After(start) {
+		return 1
+	}
+	within := min(stop.UnixNano(), end.UnixNano()) - max(start.UnixNano(), begin.UnixNano())
+	return float64(max(within, 0)) / float64(stop.Sub(start))
 }
 
 // percentile returns the value that a share p of sorted does not exceed; 0 of nothing.

@@ -35,6 +35,20 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
+func TestShare(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	for _, test := range []struct {
+		start, stop int
+		want        float64
+	}{
+		{10, 11, 1}, {8, 10, 0}, {9, 11, 0.5}, {19, 21, 0.5}, {20, 22, 0}, {5, 25, 0.5}, {12, 12, 1},
+	} {
+		if got := share(at(test.start), at(test.stop), at(10), at(20)); got != test.want {
+			t.Errorf("share of %d to %d is %v, want %v", test.start, test.stop, got, test.want)
+		}
+	}
+}
+
 func TestMeasureCountsSignatures(t *testing.T) {
 	op := operation{signatures: 16, do: func(context.Context) error { return nil }}
 	s, err := op.measure(t.Context(), 2, 10*time.Millisecond)

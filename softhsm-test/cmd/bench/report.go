@@ -71,10 +71,15 @@ func (r *report) line(cells ...string) { r.lines = append(r.lines, cells) }
 
 // print writes the table.
 func (r *report) print(w io.Writer, machine string, took time.Duration) error {
+	lines := append([][]string{{"measured", "unit", "raw device", "verify off", "verify on", "off : raw", "on : raw", "goal\t"}}, r.lines...)
+	width := 0
+	for _, cells := range lines {
+		width = max(width, len(cells[0]))
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "measured\tunit\traw device\tverify off\tverify on\toff : raw\ton : raw\tgoal\t\t")
-	for _, cells := range r.lines {
-		fmt.Fprintf(t, "%s\t\n", strings.Join(cells, "\t"))
+	for _, cells := range lines {
+		// The writer aligns every column to the right; names belong to the left.
+		fmt.Fprintf(t, "%-*s\t%s\t\n", width, cells[0], strings.Join(cells[1:], "\t"))
 	}
 	if err := t.Flush(); err != nil {
 		return err

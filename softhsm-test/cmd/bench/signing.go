@@ -39,12 +39,15 @@ const batchSize = 16
 // message is what is signed.
 const message = "holdfast benchmark message"
 
-// suffixes are the ends of the names of a contest's figures.
-func (c contest) suffixes() []string {
-	var list []string
+// figureKinds are the ends of the names of a contest's figures; added_ms is measured at one caller only.
+var figureKinds = []string{"ratio", "raw_ops", "ops", "verified_ops", "verified_ratio", "p50_ms", "p99_ms", "added_ms"}
+
+// wanted returns the numbers of callers at which one of the contest's figures is to be measured.
+func (c contest) wanted(r *report) []int {
+	var list []int
 	for _, callers := range c.callers {
-		for _, s := range []string{"ratio", "raw_ops", "ops", "verified_ops", "verified_ratio", "p50_ms", "p99_ms", "added_ms"} {
-			list = append(list, fmt.Sprintf("c%d.%s", callers, s))
+		if r.wants(fmt.Sprintf("%s.c%d", c.name, callers), figureKinds...) {
+			list = append(list, callers)
 		}
 	}
 	return list
@@ -61,11 +64,11 @@ func (l *lab) signing(ctx context.Context) error {
 	return nil
 }
 
-// wanted returns the contests of which something is to be measured.
+// wanted returns the contests of which something is to be measured, with no more callers than that needs.
 func (l *lab) wanted(contests []contest) []contest {
 	var list []contest
 	for _, c := range contests {
-		if l.report.wants(c.name, c.suffixes()...) {
+		if c.callers = c.wanted(l.report); len(c.callers) > 0 {
 			list = append(list, c)
 		}
 	}

@@ -30,6 +30,7 @@ type arena struct {
 	rng      *rand.Rand
 	callers  []*caller
 	own      map[string]rawKeys // what the daemon put on the devices for itself
+	token    *tokenFile
 	tally    tally
 	progress io.Writer // nil tells nobody
 }
@@ -55,6 +56,9 @@ func (a *arena) fight(ctx context.Context, kills int) error {
 	if d, err = a.settle(ctx, d); err != nil {
 		return fmt.Errorf("before the first kill: %w", err)
 	}
+	if a.token, err = readTokenFile(a.devices.token); err != nil {
+		return errors.Join(err, d.Kill())
+	}
 	for a.tally.kills < kills {
 		if d, err = a.round(ctx, d); err != nil {
 			return fmt.Errorf("kill %d: %w", a.tally.kills, err)
@@ -77,16 +81,9 @@ func (a *arena) round(ctx context.Context, d *daemon.Daemon) (*daemon.Daemon, er
 	}
 	a.tally.kills++
 	for a.rng.IntN(killAtStartOdds) == 0 {
-		starting, err := daemon.Launch(a.cfg)
-		if err != nil {
+		if err := a.killStarting(ctx); err != nil {
 			return nil, err
 		}
-		wait(ctx, a.random(mostStartDelay))
-		if err := starting.Kill(); err != nil {
-			return nil, err
-		}
-		a.tally.kills++
-		a.tally.atStart++
 	}
 	if err := a.countLeft(ctx); err != nil {
 		return nil, err
@@ -100,6 +97,25 @@ func (a *arena) round(ctx context.Context, d *daemon.Daemon) (*daemon.Daemon, er
 		return nil, errors.Join(err, healed.Kill())
 	}
 	return a.settle(ctx, healed)
+}
+
+// killStarting kills a daemon while it starts, which is when it cleans up and logs in.
+func (a *arena) killStarting(ctx context.Context) error {
+	d, err := daemon.Launch(a.cfg)
+	if err != nil {
+		return err
+	}
+	wait(ctx, a.random(mostStartDelay))
+	if err := d.Kill(); err != nil {
+		return err
+	}
+	a.tally.kills++
+	a.tally.atStart++
+	lost, err := a.token.repair()
+	if lost {
+		a.tally.tokensLost++
+	}
+	return err
 }
 
 func (a *arena) random(most time.Duration) time.Duration {

@@ -20,6 +20,7 @@ type tally struct {
 	left       int // acts that killed daemons had begun on a device
 	finished   int // of these, said in the log to be cleaned up
 	emptyFiles int
+	tokensLost int           // by SoftHSM2 itself, see tokenFile
 	slowest    time.Duration // start after a kill
 }
 
@@ -77,7 +78,8 @@ func (t *tally) print(w io.Writer) error {
 		{"  of these the key is there, whole", t.destroyUndone},
 		{"acts left half done on a device", t.left},
 		{"acts cleaned up", t.finished},
-		{"empty files that SoftHSM2 left in the token's folder", t.emptyFiles},
+		{"empty object files that SoftHSM2 left in the token's folder", t.emptyFiles},
+		{"tokens that SoftHSM2 lost in the middle of a login (repaired)", t.tokensLost},
 	} {
 		fmt.Fprintf(out, "%s\t%d\n", line.what, line.n)
 	}
