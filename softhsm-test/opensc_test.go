@@ -55,7 +55,7 @@ func prepare(t *testing.T, r *Reader) map[piv.Slot]*ecdsa.PublicKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer yk.Close()
+	defer func() { _ = yk.Close() }()
 	keys := make(map[piv.Slot]*ecdsa.PublicKey)
 	for slot, policy := range map[piv.Slot]piv.PINPolicy{
 		piv.SlotAuthentication: piv.PINPolicyOnce, piv.SlotSignature: piv.PINPolicyAlways,

@@ -193,11 +193,13 @@ func TestPIVDecrypt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := rsa.EncryptPKCS1v15(rand.Reader, public.(*rsa.PublicKey), []byte("secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := key.(crypto.Decrypter).Decrypt(rand.Reader, sealed, nil); err != nil || string(got) != "secret" {
+	// RFC 8017, section 7.2.1, by hand: the standard library discourages this padding, piv-go expects it.
+	rsaPublic := public.(*rsa.PublicKey)
+	block := append([]byte{0, 2}, bytes.Repeat([]byte{0xAA}, rsaPublic.Size()-9)...)
+	block = append(block, "\x00secret"...)
+	sealed := new(big.Int).Exp(new(big.Int).SetBytes(block), big.NewInt(int64(rsaPublic.E)), rsaPublic.N)
+	got, err := key.(crypto.Decrypter).Decrypt(rand.Reader, sealed.FillBytes(make([]byte, rsaPublic.Size())), nil)
+	if err != nil || string(got) != "secret" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -89,7 +89,7 @@ func ReaderFor(tb testing.TB) *Reader {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { os.RemoveAll(dir) })
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	r, err := StartReader(tb.Context(), dir)
 	if err != nil {
 		tb.Fatal(err)
@@ -103,7 +103,7 @@ func ReaderFor(tb testing.TB) *Reader {
 	if err := os.Symlink(r.Socket, link); err != nil {
 		tb.Fatalf("another test of this process has a reader already: %v", err)
 	}
-	tb.Cleanup(func() { os.Remove(link) })
+	tb.Cleanup(func() { _ = os.Remove(link) })
 	tb.Setenv("PCSCLITE_CSOCK_NAME", link)
 	return r
 }

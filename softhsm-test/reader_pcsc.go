@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +23,7 @@ const (
 
 	pcscReaders    = 16  // entries in a list of states
 	pcscNameLen    = 128 // of a reader's name
+	pcscEventLen   = 8   // of what tells that a state has changed
 	pcscStateCard  = 0x0004
 	pcscStatePower = 0x0010
 )
@@ -45,8 +45,8 @@ func awaitReaderState(ctx context.Context, socket string, done func([]readerStat
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err = awaitOn(conn, done)
 	if ctx.Err() != nil {
@@ -60,18 +60,21 @@ func awaitOn(conn net.Conn, done func([]readerState) bool) error {
 		return err
 	}
 	for {
-		// The daemon answers with the states as they are and, later and once, with eight bytes when one changes.
+		// The daemon answers with the states as they are and, once, with an event when one changes.
 		if err := sendPCSC(conn, pcscWaitStateChange, nil); err != nil {
 			return err
 		}
-		states, err := readStates(conn)
+		states, changed, err := readStates(conn)
 		if err != nil {
 			return fmt.Errorf("read reader states: %w", err)
 		}
 		if done(states) {
 			return nil
 		}
-		if _, err := io.ReadFull(conn, make([]byte, 8)); err != nil {
+		if changed {
+			continue
+		}
+		if _, err := io.ReadFull(conn, make([]byte, pcscEventLen)); err != nil {
 			return fmt.Errorf("wait for a reader to change: %w", err)
 		}
 	}
@@ -103,24 +106,45 @@ func sendPCSC(conn net.Conn, command uint32, body []byte) error {
 	return err
 }
 
-// readStates reads the list of all slots. An entry's size depends on how the daemon was compiled (184 bytes here), so it
-// is had from the whole, which arrives at once because it was sent at once.
-func readStates(conn net.Conn) ([]readerState, error) {
+// readStates reads the list of all slots. changed says that the event came along: the daemon sends it from another thread,
+// before the list, after it, and together with it.
+func readStates(conn net.Conn) (states []readerState, changed bool, err error) {
 	buffer := make([]byte, 1<<16)
 	n, err := conn.Read(buffer)
-	if err != nil {
-		return nil, err
+	if err == nil && n == pcscEventLen {
+		changed = true
+		n, err = conn.Read(buffer)
 	}
-	size := n / pcscReaders
-	if n%pcscReaders != 0 || size < pcscNameLen+8 {
-		return nil, errors.New("not a list of reader states")
+	if err != nil {
+		return nil, false, err
+	}
+	list := buffer[:n]
+	if n%pcscReaders == pcscEventLen {
+		// An event is zeros, and the list begins with the name of the first slot.
+		changed = true
+		if list[0] == 0 {
+			list = list[pcscEventLen:]
+		} else {
+			list = list[:n-pcscEventLen]
+		}
+	}
+	states, err = parseStates(list)
+	return states, changed, err
+}
+
+// parseStates parses the list of all slots. An entry's size depends on how the daemon was compiled (184 bytes here), so it
+// is had from the whole.
+func parseStates(list []byte) ([]readerState, error) {
+	size := len(list) / pcscReaders
+	if len(list)%pcscReaders != 0 || size < pcscNameLen+8 {
+		return nil, fmt.Errorf("%d bytes are no list of reader states", len(list))
 	}
 	var states []readerState
-	for entry := buffer[:n]; len(entry) > 0; entry = entry[size:] {
-		name, _, _ := bytes.Cut(entry[:pcscNameLen], []byte{0})
+	for ; len(list) > 0; list = list[size:] {
+		name, _, _ := bytes.Cut(list[:pcscNameLen], []byte{0})
 		if len(name) > 0 {
 			// A counter of events stands between name and state.
-			states = append(states, readerState{string(name), binary.NativeEndian.Uint32(entry[pcscNameLen+4:])})
+			states = append(states, readerState{string(name), binary.NativeEndian.Uint32(list[pcscNameLen+4:])})
 		}
 	}
 	return states, nil

@@ -71,18 +71,18 @@ func startPCSCD(dir string, user bool) (*pcscd, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close() // the child has its own copy; when it dies, clients must notice
+	defer func() { _ = listener.Close() }() // the child has its own copy; when it dies, clients must notice
 	listener.SetUnlinkOnClose(false)
 	socket, err := listener.File()
 	if err != nil {
 		return nil, err
 	}
-	defer socket.Close()
+	defer func() { _ = socket.Close() }()
 	folder, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }()
 	d.cmd = d.command(binary, socket, folder)
 	return d, d.start()
 }
@@ -205,7 +205,7 @@ func dialInNamespace(pid, port int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer namespace.Close()
+	defer func() { _ = namespace.Close() }()
 	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("enter network namespace: %w", err)
 	}
@@ -214,7 +214,7 @@ func dialInNamespace(pid, port int) (net.Conn, error) {
 		return nil, err
 	}
 	file := os.NewFile(uintptr(fd), "vpcd")
-	defer file.Close() // FileConn makes a copy
+	defer func() { _ = file.Close() }() // FileConn makes a copy
 	if err := raiseLoopback(fd); err != nil {
 		return nil, fmt.Errorf("bring loopback up: %w", err)
 	}
@@ -265,7 +265,7 @@ func (d *pcscd) dialHelper(_ context.Context, port int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
+	defer func() { _ = theirs.Close() }()
 	relay := fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d || exit; cat <&3 & cat >&3; kill $!", port)
 	cmd := exec.Command("nsenter", "--target", fmt.Sprint(d.cmd.Process.Pid), "--user", "--net", "--preserve-credentials",
 		"bash", "-c", relay)
@@ -282,7 +282,7 @@ func (d *pcscd) dialHelper(_ context.Context, port int) (net.Conn, error) {
 		}
 	}()
 	if err := <-started; err != nil {
-		ours.Close()
+		_ = ours.Close()
 		return nil, fmt.Errorf("start nsenter (package util-linux): %w", err)
 	}
 	return ours, nil
@@ -295,10 +295,10 @@ func socketPair() (net.Conn, *os.File, error) {
 		return nil, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "card"), os.NewFile(uintptr(fds[1]), "driver")
-	defer ours.Close() // FileConn makes a copy
+	defer func() { _ = ours.Close() }() // FileConn makes a copy
 	conn, err := net.FileConn(ours)
 	if err != nil {
-		theirs.Close()
+		_ = theirs.Close()
 		return nil, nil, err
 	}
 	return conn, theirs, nil
@@ -326,7 +326,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) note(line string) { fmt.Fprintln(t, line) }
+func (t *tail) note(line string) { _, _ = fmt.Fprintln(t, line) }
 
 // String returns what was kept.
 func (t *tail) String() string {

@@ -132,7 +132,7 @@ func TestUserNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Stop()
+	defer func() { _ = r.Stop() }()
 	card := newCard(t, vpiv.Config{Serial: 5})
 	for range 2 {
 		if err := r.Insert(t.Context(), 0, card); err != nil {
@@ -154,7 +154,7 @@ func socketDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 

@@ -121,12 +121,10 @@ func TestGenerateRSA(t *testing.T) {
 		if public.N.BitLen() != bits || public.E != 65537 {
 			t.Fatalf("modulus of %d bits, exponent %d", public.N.BitLen(), public.E)
 		}
-		secret, err := rsa.EncryptPKCS1v15(rand.Reader, public, []byte("secret"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		block, sw := h.use(slotKeyManagement, algorithm, tagChallenge, secret)
-		if sw != swOK || len(block) != bits/8 || !bytes.HasSuffix(block, []byte("\x00secret")) || block[1] != 2 {
+		secret := append([]byte{0, 2}, bytes.Repeat([]byte{0xAA}, bits/8-2)...)
+		sealed := new(big.Int).Exp(new(big.Int).SetBytes(secret), big.NewInt(int64(public.E)), public.N)
+		block, sw := h.use(slotKeyManagement, algorithm, tagChallenge, sealed.FillBytes(make([]byte, bits/8)))
+		if sw != swOK || !bytes.Equal(block, secret) {
 			t.Errorf("%d bits: %v, % X", bits, sw, block)
 		}
 		for _, n := range []int{0, bits/8 - 1, bits/8 + 1} {

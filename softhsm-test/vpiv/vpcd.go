@@ -32,9 +32,9 @@ const (
 // endian, and that many bytes; a message of one byte controls the power or asks for the ATR, a longer one is a command
 // APDU.
 func (c *Card) Serve(ctx context.Context, conn io.ReadWriteCloser) error {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	defer c.Reset()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
 	in := bufio.NewReader(conn)

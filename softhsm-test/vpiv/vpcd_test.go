@@ -28,7 +28,7 @@ func insert(t *testing.T) *inserted {
 	ctx, pull := context.WithCancel(t.Context())
 	in := &inserted{t, card, reader, make(chan error, 1), pull}
 	go func() { in.done <- card.Serve(ctx, theirs) }()
-	t.Cleanup(func() { pull(); reader.Close() })
+	t.Cleanup(func() { pull(); _ = reader.Close() })
 	return in
 }
 
@@ -96,7 +96,7 @@ func TestServe(t *testing.T) {
 
 func TestServeEnds(t *testing.T) {
 	in := insert(t)
-	in.conn.Close()
+	_ = in.conn.Close()
 	if err := <-in.done; err != nil {
 		t.Errorf("the reader closed: %v", err)
 	}
@@ -107,7 +107,7 @@ func TestServeEnds(t *testing.T) {
 		if _, err := in.conn.Write(bytes); err != nil {
 			t.Fatal(err)
 		}
-		in.conn.Close()
+		_ = in.conn.Close()
 		if err := <-in.done; err == nil {
 			t.Errorf("%s: no error", name)
 		}

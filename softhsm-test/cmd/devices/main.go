@@ -45,11 +45,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if *dir == "" || flags.NArg() > 0 {
-		fmt.Fprintln(stderr, "devices: say where: devices --dir FOLDER")
+		_, _ = fmt.Fprintln(stderr, "devices: say where: devices --dir FOLDER")
 		return exitUsage
 	}
 	if err := serve(ctx, *dir, stdout); err != nil {
-		fmt.Fprintf(stderr, "devices: %v\n", err)
+		_, _ = fmt.Fprintf(stderr, "devices: %v\n", err)
 		return exitFailed
 	}
 	return exitOK

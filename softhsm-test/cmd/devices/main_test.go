@@ -36,7 +36,7 @@ func bringUp(t *testing.T, dir string) *up {
 	out, in := io.Pipe()
 	go func() {
 		code := run(ctx, []string{"--dir", dir}, in, u.errs)
-		in.Close()
+		_ = in.Close()
 		u.done <- code
 	}()
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -63,7 +63,7 @@ func shortDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 
