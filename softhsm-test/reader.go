@@ -100,12 +100,29 @@ func ReaderFor(tb testing.TB) *Reader {
 		}
 	})
 	link := readerLink()
-	if err := os.Symlink(r.Socket, link); err != nil {
-		tb.Fatalf("another test of this process has a reader already: %v", err)
+	if err := pointLink(tb.Context(), link, r.Socket); err != nil {
+		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.Remove(link) })
 	tb.Setenv("PCSCLITE_CSOCK_NAME", link)
 	return r
+}
+
+// pointLink makes link lead to a socket, unless it leads to one that somebody listens on. A process that was killed may
+// have left a link of the same name.
+func pointLink(ctx context.Context, link, socket string) error {
+	err := os.Symlink(socket, link)
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	var dialer net.Dialer
+	if conn, err := dialer.DialContext(ctx, "unix", link); err == nil {
+		return errors.Join(errors.New("another test of this process has a reader already: there can be one at a time"), conn.Close())
+	}
+	if err := os.Remove(link); err != nil {
+		return err
+	}
+	return os.Symlink(socket, link)
 }
 
 // Name returns the slot's name as PC/SC clients know it.

@@ -225,3 +225,19 @@ func TestDaemonDies(t *testing.T) {
 		t.Error("a card was inserted into a dead reader")
 	}
 }
+
+func TestPointLink(t *testing.T) {
+	r := ReaderFor(t)
+	link := filepath.Join(socketDir(t), "link")
+	for range 2 { // the second time over a link that leads nowhere
+		if err := pointLink(t.Context(), link, filepath.Join(t.TempDir(), "gone")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pointLink(t.Context(), link, r.Socket); err != nil {
+		t.Fatal(err)
+	}
+	if err := pointLink(t.Context(), link, r.Socket); err == nil {
+		t.Error("the link of a reader that is there was taken")
+	}
+}
