@@ -141,14 +141,18 @@ func (k *key) state(s *session, st statement, wrapped *wrappedKey) error {
 	if err := s.stateAttributes(st, "", h); err != nil || wrapped == nil {
 		return err
 	}
-	kek, err := s.wrappingKey(wrapped.body.KEK)
+	parsed, err := parseBlob(wrapped.encoded)
+	if err != nil {
+		return err
+	}
+	kek, err := s.wrappingKey(parsed.Body.KEK)
 	if err != nil {
 		return err
 	}
 	st["residence"] = holdfast.Wrapped.String()
 	st["wrapped_here"] = wrapped.genuine.Load()
-	st["wrap_mechanism"] = mechanismName(uint(wrapped.body.Mechanism))
-	st["kek_id"] = hex.EncodeToString(wrapped.body.KEK)
+	st["wrap_mechanism"] = mechanismName(uint(parsed.Body.Mechanism))
+	st["kek_id"] = hex.EncodeToString(parsed.Body.KEK)
 	st["kek_CKA_TRUSTED"] = kek.trusted
 	st["unwrap_template_honoured"] = kek.locked
 	st.addTrials("unwrap_test", s.c.profile.loosenings)

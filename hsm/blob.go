@@ -91,9 +91,11 @@ func parseBlob(der []byte) (*blob, error) {
 func (b *blobBody) check() error {
 	switch {
 	case b.Version != blobVersion:
-		return holdfast.Errorf(holdfast.ErrInvalid, "load", "the wrapped key has format version %d; this Holdfast reads version %d", b.Version, blobVersion)
+		return holdfast.Errorf(holdfast.ErrInvalid, "load",
+			"the wrapped key has format version %d; this Holdfast reads version %d", b.Version, blobVersion)
 	case !holdfast.Algorithm(b.Algorithm).Valid():
-		return holdfast.Errorf(holdfast.ErrInvalid, "load", "the wrapped key is of algorithm %q, which this Holdfast does not know", clip(b.Algorithm))
+		return holdfast.Errorf(holdfast.ErrInvalid, "load",
+			"the wrapped key is of algorithm %q, which this Holdfast does not know", clip(b.Algorithm))
 	case len(b.ID) != idSize || len(b.KEK) != idSize || len(b.Wrapped) == 0 || b.Mechanism <= 0:
 		return damaged("a field has the wrong size")
 	}

@@ -32,7 +32,7 @@ func crypto11Makes(t childTask) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	ec, err := c.GenerateECDSAKeyPairWithLabel([]byte("c11-ec"), []byte("by crypto11"), elliptic.P256())
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func crypto11Uses(t childTask) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	k, err := c.FindKeyPair(t.KeyID, []byte(t.KeyLabel))
 	if err != nil {
 		return nil, err

@@ -49,7 +49,8 @@ func (s *session) secretAlgorithm(o object, values attributes) (holdfast.Algorit
 	size, _ := length.ulong(pkcs11.CKA_VALUE_LEN)
 	kind, _ := values.ulong(pkcs11.CKA_KEY_TYPE)
 	if kind != pkcs11.CKK_AES || size != 32 || !values.is(pkcs11.CKA_ENCRYPT, true) || !values.is(pkcs11.CKA_DECRYPT, true) {
-		return "", holdfast.Errorf(holdfast.ErrUnsupported, "", "the secret key %q is not an AES-256 key that encrypts and decrypts", o.label)
+		return "", holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the secret key %q is not an AES-256 key that encrypts and decrypts", o.label)
 	}
 	return holdfast.A256GCM, nil
 }
@@ -76,7 +77,8 @@ func (s *session) describeRSA(f facts, o object, objects []object, values attrib
 			return f, nil
 		}
 	}
-	return f, holdfast.Errorf(holdfast.ErrUnsupported, "", "the RSA key %q has a modulus of another length than 2048, 3072 or 4096 bits", o.label)
+	return f, holdfast.Errorf(holdfast.ErrUnsupported, "",
+		"the RSA key %q has a modulus of another length than 2048, 3072 or 4096 bits", o.label)
 }
 
 func (s *session) describeCurve(f facts, o object, objects []object, kind uint, values attributes) (facts, error) {
@@ -86,7 +88,8 @@ func (s *session) describeCurve(f facts, o object, objects []object, kind uint, 
 	}
 	c := curveByParams(params[pkcs11.CKA_EC_PARAMS])
 	if c == nil || kind != pkcs11.CKK_EC && kind != ckkECEdwards && kind != ckkECMontgomery {
-		return f, holdfast.Errorf(holdfast.ErrUnsupported, "", "the key %q is of a type or on a curve that Holdfast has no algorithm for", o.label)
+		return f, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the key %q is of a type or on a curve that Holdfast has no algorithm for", o.label)
 	}
 	// A key that both signs and derives signs here: one key, one algorithm.
 	switch {

@@ -21,7 +21,9 @@ struct mechanism {
 
 struct functions {
 	unsigned char version[2];
-	void *to_digest_final[42];
+	void *to_finalize[2];
+	rv (*get_info)(void *);
+	void *to_digest_final[39];
 	rv (*sign_init)(handle session, struct mechanism *, handle key);
 	rv (*sign)(handle session, unsigned char *data, unsigned long size, unsigned char *signature, unsigned long *signature_size);
 	void *to_generate_key_pair[16];
@@ -38,6 +40,13 @@ static struct functions *load(const char *path)
 	if (list == NULL || list(&f) != 0)
 		return NULL;
 	return f;
+}
+
+// shared tells whether f belongs to what others have initialized: C_GetInfo works.
+static int shared(struct functions *f)
+{
+	unsigned char info[1024]; // CK_INFO has less than 100 bytes
+	return f->get_info(info) == 0;
 }
 
 static rv sign(struct functions *f, handle session, unsigned long mechanism, void *parameter, unsigned long length, handle key,
@@ -75,21 +84,22 @@ type direct struct{ functions *C.struct_functions }
 // outputRoom is more than any output: an RSA-4096 signature has 512 bytes, its private key wraps to about 2400.
 const outputRoom = 4096
 
-// newDirect returns the functions of a module that miekg/pkcs11 has loaded.
+// newDirect returns the functions of a module that miekg/pkcs11 has loaded and initialized, nil where they do not share
+// its state: p11-kit-client returns another instance of itself for each C_GetFunctionList.
 func newDirect(path string) *direct {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
 	f := C.load(name)
-	if f == nil {
+	if f == nil || C.shared(f) == 0 {
 		return nil
 	}
 	return &direct{f}
 }
 
-// sign signs with a key whose mechanism takes data as it is.
-func (s *session) sign(mech []*pkcs11.Mechanism, h pkcs11.ObjectHandle, data []byte) ([]byte, error) {
+// sign calls C_SignInit and C_Sign.
+func (d *direct) sign(s *session, m *pkcs11.Mechanism, h pkcs11.ObjectHandle, data []byte) ([]byte, error) {
 	var stub [1]byte // C_Sign of nothing is given a pointer all the same
-	in, parameter, m := &stub[0], unsafe.Pointer(nil), mech[0]
+	in, parameter := &stub[0], unsafe.Pointer(nil)
 	if len(data) > 0 {
 		in = &data[0]
 	}
@@ -98,7 +108,7 @@ func (s *session) sign(mech []*pkcs11.Mechanism, h pkcs11.ObjectHandle, data []b
 	}
 	out := s.output[:]
 	size, begun := C.ulong(len(out)), C.int(0)
-	r := C.sign(s.c.mod.direct.functions, C.handle(s.handle), C.ulong(m.Mechanism), parameter, C.ulong(len(m.Parameter)), C.handle(h),
+	r := C.sign(d.functions, C.handle(s.handle), C.ulong(m.Mechanism), parameter, C.ulong(len(m.Parameter)), C.handle(h),
 		unsafe.Pointer(in), C.ulong(len(data)), unsafe.Pointer(&out[0]), &size, &begun)
 	switch {
 	case r != 0 && begun == 0:
@@ -111,11 +121,11 @@ func (s *session) sign(mech []*pkcs11.Mechanism, h pkcs11.ObjectHandle, data []b
 	return bytes.Clone(out[:size]), nil
 }
 
-// wrap wraps a key under another.
-func (s *session) wrap(mech uint, kek, key pkcs11.ObjectHandle) ([]byte, error) {
+// wrap calls C_WrapKey.
+func (d *direct) wrap(s *session, mech uint, kek, key pkcs11.ObjectHandle) ([]byte, error) {
 	out := s.output[:]
 	size := C.ulong(len(out))
-	r := C.wrap(s.c.mod.direct.functions, C.handle(s.handle), C.ulong(mech), C.handle(kek), C.handle(key), unsafe.Pointer(&out[0]), &size)
+	r := C.wrap(d.functions, C.handle(s.handle), C.ulong(mech), C.handle(kek), C.handle(key), unsafe.Pointer(&out[0]), &size)
 	if r != 0 {
 		return nil, fmt.Errorf("C_WrapKey: %w", pkcs11.Error(r))
 	}

@@ -2,34 +2,19 @@
 
 package hsm
 
-import (
-	"fmt"
-
-	"github.com/miekg/pkcs11"
-)
+import "github.com/miekg/pkcs11"
 
 const outputRoom = 0
 
 // direct is nothing where structures of PKCS#11 are packed: miekg/pkcs11 makes all calls there.
 type direct struct{}
 
-func newDirect(string) *direct { return &direct{} }
+func newDirect(string) *direct { return nil }
 
-func (s *session) sign(mech []*pkcs11.Mechanism, h pkcs11.ObjectHandle, data []byte) ([]byte, error) {
-	if err := s.p11.SignInit(s.handle, mech, h); err != nil {
-		return nil, fmt.Errorf("C_SignInit: %w", err)
-	}
-	raw, err := s.p11.Sign(s.handle, data)
-	if err != nil {
-		return nil, fmt.Errorf("C_Sign: %w", err)
-	}
-	return raw, nil
+func (*direct) sign(*session, *pkcs11.Mechanism, pkcs11.ObjectHandle, []byte) ([]byte, error) {
+	return nil, pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED)
 }
 
-func (s *session) wrap(mech uint, kek, key pkcs11.ObjectHandle) ([]byte, error) {
-	wrapped, err := s.p11.WrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mech, nil)}, kek, key)
-	if err != nil {
-		return nil, fmt.Errorf("C_WrapKey: %w", err)
-	}
-	return wrapped, nil
+func (*direct) wrap(*session, uint, pkcs11.ObjectHandle, pkcs11.ObjectHandle) ([]byte, error) {
+	return nil, pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED)
 }

@@ -83,7 +83,8 @@ const (
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Module == "":
-		return c, holdfast.Errorf(holdfast.ErrInvalid, "open", "no PKCS#11 module is named: set the path of the module's library")
+		return c, holdfast.Errorf(holdfast.ErrInvalid, "open",
+			"no PKCS#11 module is named: set the path of the module's library")
 	case c.TokenLabel == "" && c.Serial == "":
 		return c, holdfast.Errorf(holdfast.ErrInvalid, "open", "no token is named: set the token's label or serial number")
 	case c.MaxSessions < 0 || c.CallTimeout < 0 || c.WrappedCache < 0:

@@ -47,7 +47,8 @@ func (b *Backend) checkSpec(ctx context.Context, spec holdfast.KeySpec) (holdfas
 		return spec, err // before it has logged in, the backend does not know what it can do
 	}
 	if spec.Place != "" {
-		return spec, holdfast.Errorf(holdfast.ErrInvalid, "", "a PKCS#11 token has no places; leave out %q", clip(spec.Place))
+		return spec, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"a PKCS#11 token has no places; leave out %q", clip(spec.Place))
 	}
 	if err := b.Capabilities().CheckSpec(spec); err != nil {
 		return spec, err
@@ -57,15 +58,19 @@ func (b *Backend) checkSpec(ctx context.Context, spec holdfast.KeySpec) (holdfas
 	}
 	switch {
 	case reserved(spec.Label):
-		return spec, holdfast.Errorf(holdfast.ErrInvalid, "", "the label %q is for Holdfast's own use; choose another", spec.Label)
+		return spec, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"the label %q is for Holdfast's own use; choose another", spec.Label)
 	case spec.Touch != holdfast.TouchDefault && spec.Touch != holdfast.TouchNever:
 		return spec, holdfast.Errorf(holdfast.ErrUnsupported, "", "PKCS#11 knows no touch; leave out the touch policy")
 	case spec.PIN == holdfast.PINNever && b.token.Flags&pkcs11.CKF_LOGIN_REQUIRED != 0:
-		return spec, holdfast.Errorf(holdfast.ErrUnsupported, "", "this token wants its PIN before any key is used; leave out the PIN policy")
+		return spec, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"this token wants its PIN before any key is used; leave out the PIN policy")
 	case spec.PIN == holdfast.PINAlways && spec.Residence == holdfast.Wrapped:
-		return spec, holdfast.Errorf(holdfast.ErrUnsupported, "", "a wrapped key cannot ask for the PIN at every use; make it resident")
+		return spec, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"a wrapped key cannot ask for the PIN at every use; make it resident")
 	case spec.PIN == holdfast.PINAlways && spec.Algorithm.Use() != holdfast.UseSign:
-		return spec, holdfast.Errorf(holdfast.ErrUnsupported, "", "only keys that sign can ask for the PIN at every use here")
+		return spec, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"only keys that sign can ask for the PIN at every use here")
 	}
 	return spec, nil
 }
@@ -209,7 +214,8 @@ func (b *Backend) makePlain(s *session, p *profile, a holdfast.Algorithm, w want
 	b.setCapabilities(p)
 	if a.JOSE() == "PS256" {
 		_ = s.destroy(made.private, made.public)
-		return pair{}, holdfast.Errorf(holdfast.ErrUnsupported, "", "this token cannot store that a key is for PS256 (CKA_ALLOWED_MECHANISMS: %w); make RS256 keys", refused)
+		return pair{}, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"this token cannot store that a key is for PS256 (CKA_ALLOWED_MECHANISMS: %w); make RS256 keys", refused)
 	}
 	return made, nil
 }
@@ -236,7 +242,8 @@ func (s *session) diagnose(p *profile, a holdfast.Algorithm, w want, err error) 
 		return err
 	}
 	_ = s.destroy(made.public, made.private)
-	return holdfast.Errorf(holdfast.ErrBusy, "", "the token makes the key and cannot store it, so it is full or write-protected: destroy keys you no longer need (%w)", err)
+	return holdfast.Errorf(holdfast.ErrBusy, "",
+		"the token makes the key and cannot store it, so it is full or write-protected: destroy keys you no longer need (%w)", err)
 }
 
 // testUse uses a new key once.
@@ -288,11 +295,13 @@ func (s *session) checkProtected(h pkcs11.ObjectHandle, w want) error {
 			continue
 		}
 		if !values.is(p.kind, p.value) {
-			return holdfast.Errorf(holdfast.ErrUnsupported, "", "the module made a key whose %s is not %t, although it was asked for a protected one; do not use this module for keys", p.name, p.value)
+			return holdfast.Errorf(holdfast.ErrUnsupported, "",
+				"the module made a key whose %s is not %t, although it was asked for a protected one; do not use this module for keys", p.name, p.value)
 		}
 	}
 	if w.always && !values.is(pkcs11.CKA_ALWAYS_AUTHENTICATE, true) {
-		return holdfast.Errorf(holdfast.ErrUnsupported, "", "the module made a key that does not ask for the PIN at every use")
+		return holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the module made a key that does not ask for the PIN at every use")
 	}
 	return nil
 }

@@ -161,7 +161,8 @@ func (s *session) wrappingKey(id []byte) (wrappingKey, error) {
 			return k, nil
 		}
 	}
-	return wrappingKey{}, holdfast.Errorf(holdfast.ErrInvalid, "", "the key was wrapped by another token: this one has no wrapping key %x", id)
+	return wrappingKey{}, holdfast.Errorf(holdfast.ErrInvalid, "",
+		"the key was wrapped by another token: this one has no wrapping key %x", id)
 }
 
 // ensureWrappingKey makes a key-wrapping key where the token has none that is as good as can be made.
@@ -235,7 +236,8 @@ func (b *Backend) makeTrusted(ctx context.Context) error {
 		return ctx.Err() // the attempt goes on
 	}
 	if returned(failed, refusedValues[:]...) {
-		failed = holdfast.Errorf(holdfast.ErrAuth, "", "the token refused the security officer's PIN (%w), which is not tried again", failed)
+		failed = holdfast.Errorf(holdfast.ErrAuth, "",
+			"the token refused the security officer's PIN (%w), which is not tried again", failed)
 	}
 	if failed == nil {
 		failed = err

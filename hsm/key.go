@@ -234,18 +234,21 @@ func (b *Backend) checkRef(ref holdfast.Ref) (uri, error) {
 		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the ref names no key: give id or object")
 	}
 	if t := u["type"]; t != "" && t != "private" && t != "secret-key" {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the ref names a %s object; a key here is a private or secret-key object", t)
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"the ref names a %s object; a key here is a private or secret-key object", t)
 	}
 	for name, is := range map[string]string{
 		"token": b.token.Label, "serial": b.token.SerialNumber, "manufacturer": b.token.ManufacturerID, "model": b.token.Model,
 	} {
 		if value, ok := u[name]; ok && value != trim(is) {
-			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the ref is for another token: its %s is %q, here it is %q", name, clip(value), trim(is))
+			return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+				"the ref is for another token: its %s is %q, here it is %q", name, clip(value), trim(is))
 		}
 	}
 	for _, name := range [...]string{"slot-id", "slot-description", "slot-manufacturer", "library-version", "library-description", "library-manufacturer"} {
 		if _, ok := u[name]; ok {
-			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "%s in a ref says nothing about a key, and modules change it: name the token by token and serial", name)
+			return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+				"%s in a ref says nothing about a key, and modules change it: name the token by token and serial", name)
 		}
 	}
 	return u, nil
@@ -265,7 +268,8 @@ func (b *Backend) refFor(id, label string) uri {
 // adopt returns the key that is object o.
 func (b *Backend) adopt(s *session, o object) (*residentKey, error) {
 	if reserved(o.label) {
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "the key %q is for Holdfast's own use on this token", o.label)
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the key %q is for Holdfast's own use on this token", o.label)
 	}
 	u := b.refFor(o.id, o.label)
 	objects, err := s.known()
@@ -273,7 +277,8 @@ func (b *Backend) adopt(s *session, o object) (*residentKey, error) {
 		return nil, err
 	}
 	if o.id == "" && o.label == "" {
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "a key on the token has neither CKA_ID nor CKA_LABEL, so that nothing can name it; give it one of them")
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"a key on the token has neither CKA_ID nor CKA_LABEL, so that nothing can name it; give it one of them")
 	}
 	// A CKA_ID that several keys have does not name one of them; id and label together may.
 	if _, err := one(filter(objects, selectorOf(u))); errors.Is(err, holdfast.ErrInvalid) {

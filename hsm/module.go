@@ -38,7 +38,7 @@ type module struct {
 	env  map[string]string
 	p11  *pkcs11.Ctx
 
-	direct *direct // some functions of p11 with fewer calls
+	direct *direct // some functions of p11 with fewer calls; nil where there are none. Guarded by gate
 
 	// gate is held for reading during every call into the module and for writing while it is finalized: PKCS#11 leaves
 	// undefined what becomes of calls during C_Finalize, and SoftHSM2 crashes.
@@ -54,7 +54,8 @@ type module struct {
 }
 
 var (
-	errStuck   = holdfast.Errorf(holdfast.ErrUnavailable, "", "the token did not answer in time; an earlier call is still waiting for it")
+	errStuck = holdfast.Errorf(holdfast.ErrUnavailable, "",
+		"the token did not answer in time; an earlier call is still waiting for it")
 	errExpired = errors.New("the session was closed")
 )
 
@@ -88,22 +89,21 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 	if p11 == nil {
 		return nil, notALibrary(cfg.Module)
 	}
-	functions := newDirect(cfg.Module)
-	if functions == nil {
-		p11.Destroy()
-		return nil, notALibrary(cfg.Module)
-	}
 	if mod == nil {
 		mod = &module{path: path}
 		m.loaded[path] = mod
 	}
-	mod.replace(p11, functions)
+	mod.replace(p11)
 	mod.init, mod.env = cfg.InitString, maps.Clone(cfg.Environment)
 	err := mod.call(cfg.CallTimeout, func() error {
 		mod.gate.Lock()
 		defer mod.gate.Unlock()
 		mod.epoch++
-		return mod.initialize()
+		err := mod.initialize()
+		if err == nil || returned(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+			mod.direct = newDirect(cfg.Module)
+		}
+		return err
 	})
 	if err != nil && !returned(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
 		return nil, failure("open", "", fmt.Errorf("C_Initialize of %s: %w", cfg.Module, err))
@@ -115,20 +115,22 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 
 // replace takes p11 for further calls. The library stays loaded: SoftHSM2 and OpenSSL do not survive being unloaded and
 // loaded again.
-func (m *module) replace(p11 *pkcs11.Ctx, functions *direct) {
+func (m *module) replace(p11 *pkcs11.Ctx) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	if m.p11 != nil {
 		m.p11.Destroy() // gives back one of two references to the library
 	}
-	m.p11, m.direct = p11, functions
+	m.p11, m.direct = p11, nil
 }
 
 func notALibrary(path string) error {
 	if _, err := os.Stat(path); err != nil && strings.Contains(path, "/") {
-		return holdfast.Errorf(holdfast.ErrInvalid, "open", "there is no PKCS#11 module at %s (%w); check the path, or install the module", path, err)
+		return holdfast.Errorf(holdfast.ErrInvalid, "open",
+			"there is no PKCS#11 module at %s (%w); check the path, or install the module", path, err)
 	}
-	return holdfast.Errorf(holdfast.ErrInvalid, "open", "%s is not a PKCS#11 module: it cannot be loaded as a shared library with C_GetFunctionList", path)
+	return holdfast.Errorf(holdfast.ErrInvalid, "open",
+		"%s is not a PKCS#11 module: it cannot be loaded as a shared library with C_GetFunctionList", path)
 }
 
 // release ends one use of mod; the last one finalizes it.

@@ -235,5 +235,6 @@ func one(objects []object) (object, error) {
 	case 1:
 		return keys[0], nil
 	}
-	return object{}, holdfast.Errorf(holdfast.ErrInvalid, "", "%d keys on the token match: give a ref with both id and object that matches one only", len(keys))
+	return object{}, holdfast.Errorf(holdfast.ErrInvalid, "",
+		"%d keys on the token match: give a ref with both id and object that matches one only", len(keys))
 }

@@ -17,7 +17,8 @@ import (
 func (k *key) Agreement(ctx context.Context) (ecdh.KeyExchanger, error) {
 	public, ok := k.public.(*ecdh.PublicKey)
 	if !ok {
-		return nil, failure("agree", k.ref, holdfast.Errorf(holdfast.ErrUnsupported, "", "%s keys do not agree", k.algorithm))
+		return nil, failure("agree", k.ref, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"%s keys do not agree", k.algorithm))
 	}
 	return &exchanger{ctx: ctx, key: k, public: public}, nil
 }
@@ -38,7 +39,8 @@ func (e *exchanger) Curve() ecdh.Curve { return e.public.Curve() }
 func (e *exchanger) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
 	k := e.key
 	if peer == nil || peer.Curve() != e.Curve() {
-		return nil, failure("agree", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "", "the peer's public key is on another curve than this key"))
+		return nil, failure("agree", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"the peer's public key is on another curve than this key"))
 	}
 	der := k.b.profile.Load().peerDER
 	shared, err := ask(e.ctx, k.b, func(s *session) ([]byte, error) {
@@ -57,7 +59,8 @@ func (e *exchanger) ECDH(peer *ecdh.PublicKey) ([]byte, error) {
 		nonzero |= b
 	}
 	if nonzero == 0 && k.algorithm == holdfast.ECDHX25519 {
-		return nil, failure("agree", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "", "the peer's public key is a point of low order")) // RFC 7748, section 6.1
+		return nil, failure("agree", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"the peer's public key is a point of low order")) // RFC 7748, section 6.1
 	}
 	return shared, nil
 }
@@ -92,7 +95,8 @@ func (k *key) Decrypt(ctx context.Context, ciphertext, additionalData []byte) ([
 		return nil, failure("decrypt", k.ref, err)
 	}
 	if len(ciphertext) < nonceSize+tagSize {
-		return nil, failure("decrypt", k.ref, holdfast.Errorf(holdfast.ErrIntegrity, "", "the ciphertext is too short to be one"))
+		return nil, failure("decrypt", k.ref, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the ciphertext is too short to be one"))
 	}
 	plaintext, err := ask(ctx, k.b, func(s *session) ([]byte, error) {
 		h, release, err := k.find(s)

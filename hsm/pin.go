@@ -64,7 +64,8 @@ func (p *pins) get(ctx context.Context) (holdfast.Secret, error) {
 		return *unlocked, nil
 	}
 	if p.source == nil {
-		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrAuth, "", "the token wants a PIN and none is configured: set where the PIN comes from")
+		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrAuth, "",
+			"the token wants a PIN and none is configured: set where the PIN comes from")
 	}
 	return p.source(ctx)
 }
@@ -134,7 +135,8 @@ func refusal(err error, flags uint) error {
 	if tries == 0 || returned(err, pkcs11.CKR_PIN_LOCKED) {
 		code, tries = holdfast.ErrLocked, 0
 	}
-	e := holdfast.Errorf(code, "", "the token refused the PIN (%w), and no PIN is tried again until a person runs `holdfast backend unlock NAME`", err)
+	e := holdfast.Errorf(code, "",
+		"the token refused the PIN (%w), and no PIN is tried again until a person runs `holdfast backend unlock NAME`", err)
 	e.Retries = tries
 	return e
 }

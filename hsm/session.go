@@ -5,6 +5,7 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/miekg/pkcs11"
 )
@@ -26,9 +27,7 @@ func (s *session) read(h pkcs11.ObjectHandle, types ...uint) (attributes, error)
 			err = e
 			continue
 		}
-		for k, v := range one {
-			out[k] = v
-		}
+		maps.Copy(out, one)
 	}
 	if len(out) == 0 {
 		return nil, err
@@ -123,6 +122,33 @@ func (s *session) destroy(handles ...pkcs11.ObjectHandle) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sign signs with a key whose mechanism takes data as it is.
+func (s *session) sign(mech []*pkcs11.Mechanism, h pkcs11.ObjectHandle, data []byte) ([]byte, error) {
+	if d := s.c.mod.direct; d != nil {
+		return d.sign(s, mech[0], h, data)
+	}
+	if err := s.p11.SignInit(s.handle, mech, h); err != nil {
+		return nil, fmt.Errorf("C_SignInit: %w", err)
+	}
+	raw, err := s.p11.Sign(s.handle, data)
+	if err != nil {
+		return nil, fmt.Errorf("C_Sign: %w", err)
+	}
+	return raw, nil
+}
+
+// wrap wraps a key under another.
+func (s *session) wrap(mech uint, kek, key pkcs11.ObjectHandle) ([]byte, error) {
+	if d := s.c.mod.direct; d != nil {
+		return d.wrap(s, mech, kek, key)
+	}
+	wrapped, err := s.p11.WrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mech, nil)}, kek, key)
+	if err != nil {
+		return nil, fmt.Errorf("C_WrapKey: %w", err)
+	}
+	return wrapped, nil
 }
 
 // pair is a generated key pair.

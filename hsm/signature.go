@@ -18,7 +18,8 @@ var digestInfoSHA256 = []byte{
 // tokens return either. It returns ErrIntegrity for a signature of another length.
 func ecdsaDER(a holdfast.Algorithm, raw []byte, size int) ([]byte, error) {
 	if len(raw) != 2*size {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the token returned an ECDSA signature of %d bytes instead of %d", len(raw), 2*size)
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the token returned an ECDSA signature of %d bytes instead of %d", len(raw), 2*size)
 	}
 	r, s := raw[:size], raw[size:]
 	if a == holdfast.ES256K {

@@ -57,7 +57,8 @@ func (m *module) locate(cfg *Config) (place, error) {
 	case 1:
 		return matches[0], nil
 	default:
-		return place{}, holdfast.Errorf(holdfast.ErrInvalid, "open", "%d tokens have %s: give the serial number too; there are %s",
+		return place{}, holdfast.Errorf(holdfast.ErrInvalid, "open",
+			"%d tokens have %s: give the serial number too; there are %s",
 			len(matches), wanted(cfg), strings.Join(seen, ", "))
 	}
 }

@@ -35,7 +35,8 @@ func parseURI(s string) (uri, error) {
 		if strings.Contains(query, "pin-value") {
 			name = "pin-value" // named without its value: errors are logged
 		}
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "a ref has no query attributes such as %q: modules and PINs belong in the configuration", clip(name))
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"a ref has no query attributes such as %q: modules and PINs belong in the configuration", clip(name))
 	}
 	u := uri{}
 	if path == "" {
@@ -47,19 +48,22 @@ func parseURI(s string) (uri, error) {
 			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "a ref carries no PIN: leave out %s", name)
 		}
 		if !found || !slices.Contains(pathAttributes[:], name) {
-			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "unknown attribute %q in the ref: RFC 7512 has %s", clip(name), strings.Join(pathAttributes[:], ", "))
+			return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+				"unknown attribute %q in the ref: RFC 7512 has %s", clip(name), strings.Join(pathAttributes[:], ", "))
 		}
 		if _, twice := u[name]; twice {
 			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the ref has the attribute %s twice", name)
 		}
 		decoded, ok := percentDecode(value)
 		if !ok {
-			return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the value of %s in the ref is not percent-encoded as RFC 7512 wants", name)
+			return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+				"the value of %s in the ref is not percent-encoded as RFC 7512 wants", name)
 		}
 		u[name] = decoded
 	}
 	if t, ok := u["type"]; ok && !slices.Contains(objectTypes[:], t) {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "unknown object type %q in the ref: RFC 7512 has %s", clip(t), strings.Join(objectTypes[:], ", "))
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"unknown object type %q in the ref: RFC 7512 has %s", clip(t), strings.Join(objectTypes[:], ", "))
 	}
 	return u, nil
 }

@@ -64,7 +64,8 @@ func output(a holdfast.Algorithm, raw []byte) ([]byte, error) {
 		want = 64
 	}
 	if len(raw) != want {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the token returned a signature of %d bytes instead of %d", len(raw), want)
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the token returned a signature of %d bytes instead of %d", len(raw), want)
 	}
 	return raw, nil
 }
@@ -120,7 +121,8 @@ func (s *session) derive(h pkcs11.ObjectHandle, peer []byte, size int, der bool)
 	}
 	shared := values[pkcs11.CKA_VALUE]
 	if len(shared) != size {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the token returned a shared secret of %d bytes instead of %d", len(shared), size)
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the token returned a shared secret of %d bytes instead of %d", len(shared), size)
 	}
 	return shared, nil
 }
@@ -136,7 +138,8 @@ func (s *session) testAgree(h pkcs11.ObjectHandle, pub *ecdh.PublicKey, peer *ec
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return holdfast.Errorf(holdfast.ErrIntegrity, "", "the test agreement: the token agrees on another secret than its public key says")
+		return holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the test agreement: the token agrees on another secret than its public key says")
 	}
 	return nil
 }
@@ -162,7 +165,8 @@ func (s *session) encrypt(h pkcs11.ObjectHandle, plaintext, additionalData []byt
 		return nil, fmt.Errorf("C_Encrypt: %w", err)
 	}
 	if len(out) != len(plaintext)+tagSize {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the token returned %d bytes of ciphertext for %d", len(out), len(plaintext))
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the token returned %d bytes of ciphertext for %d", len(out), len(plaintext))
 	}
 	if used := params.IV(); len(used) == nonceSize {
 		nonce = used // tokens approved under FIPS 140 replace it by one of their own

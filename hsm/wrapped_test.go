@@ -24,6 +24,16 @@ func wrappedBlob(t testing.TB, k holdfast.Key) []byte {
 	return w.Blob()
 }
 
+// bodyOf parses a wrapped key's blob.
+func bodyOf(t testing.TB, k *wrappedKey) blobBody {
+	t.Helper()
+	parsed, err := parseBlob(k.encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.Body
+}
+
 func TestWrappedKeysLeaveNothingOnTheToken(t *testing.T) {
 	b, _ := softHSM(t)
 	generate(t, b, holdfast.ES256, holdfast.Wrapped)
@@ -102,19 +112,19 @@ func TestForgedBlob(t *testing.T) {
 	one := generate(t, b, holdfast.ECDHP256, holdfast.Wrapped).(*wrappedKey)
 	two := generate(t, b, holdfast.ECDHP256, holdfast.Wrapped).(*wrappedKey)
 	for name, forge := range map[string]func(*blobBody){
-		"public key":   func(body *blobBody) { body.Public = two.body.Public },
-		"wrapped key":  func(body *blobBody) { body.Wrapped = two.body.Wrapped },
-		"identifier":   func(body *blobBody) { body.ID = two.body.ID },
+		"public key":   func(body *blobBody) { body.Public = bodyOf(t, two).Public },
+		"wrapped key":  func(body *blobBody) { body.Wrapped = bodyOf(t, two).Wrapped },
+		"identifier":   func(body *blobBody) { body.ID = bodyOf(t, two).ID },
 		"mechanism":    func(body *blobBody) { body.Mechanism = pkcs11.CKM_AES_KEY_WRAP },
 		"nothing else": func(*blobBody) {},
 	} {
-		body := one.body
+		body := bodyOf(t, one)
 		forge(&body)
 		der, err := encodeBody(body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		mac := one.mac
+		mac := []byte(one.mac)
 		if name == "nothing else" {
 			mac = bytes.Repeat([]byte{1}, len(mac))
 		}
@@ -205,7 +215,7 @@ func TestPlantedWrappingKey(t *testing.T) {
 		return s.makeWrappingKey(&profile{}, []byte(loose), kekOptions{})
 	})
 	k := generate(t, b, holdfast.ES256, holdfast.Wrapped).(*wrappedKey)
-	if id := string(k.body.KEK); id == known || id == loose {
+	if id := string(bodyOf(t, k).KEK); id == known || id == loose {
 		t.Errorf("a planted wrapping key was used: %x", id)
 	}
 	signs(t, k)
@@ -225,11 +235,11 @@ func TestWrappedKeyCannotBeExported(t *testing.T) {
 		t.Fatal("SoftHSM2 honours CKA_UNWRAP_TEMPLATE, but the backend did not find that out")
 	}
 	onToken(t, b, func(s *session) error {
-		kek, err := s.wrappingKey(k.body.KEK)
+		kek, err := s.wrappingKey(bodyOf(t, k).KEK)
 		if err != nil {
 			return err
 		}
-		for _, attempt := range s.loosen(s.c.profile, kek.kek, k.body.Wrapped) {
+		for _, attempt := range s.loosen(s.c.profile, kek.kek, bodyOf(t, k).Wrapped) {
 			if attempt.escaped {
 				t.Errorf("%s exports a wrapped key", attempt.name)
 			}
