@@ -97,15 +97,29 @@ func Errorf(c Code, op string, format string, args ...any) *Error {
 	return &Error{Op: op, Code: c, Retries: RetriesUnknown, Err: fmt.Errorf(format, args...)}
 }
 
-// CodeOf returns the code of the outermost *Error or Code in err's chain, ErrInternal if there is none.
+// CodeOf returns the code of the outermost *Error or Code in err's tree, ErrInternal if there is none. Of errors that were
+// joined the first that has one counts.
 func CodeOf(err error) Code {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		switch v := e.(type) {
+	code, _ := codeOf(err)
+	return code
+}
+
+func codeOf(err error) (Code, bool) {
+	for err != nil {
+		switch v := err.(type) {
 		case *Error:
-			return v.Code
+			return v.Code, true
 		case Code:
-			return v
+			return v, true
+		case interface{ Unwrap() []error }:
+			for _, e := range v.Unwrap() {
+				if code, ok := codeOf(e); ok {
+					return code, true
+				}
+			}
+			return ErrInternal, false
 		}
+		err = errors.Unwrap(err)
 	}
-	return ErrInternal
+	return ErrInternal, false
 }

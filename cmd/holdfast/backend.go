@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"holdfast"
+	"holdfast/api/client"
 	pb "holdfast/api/holdfastpb"
 )
 
@@ -22,12 +24,8 @@ func (c *cli) backendList() *cobra.Command {
 		Use:   "list",
 		Short: "List the devices, those that cannot be reached included",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.ListBackends(cmd.Context(), &pb.ListBackendsRequest{})
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, _ []string) error {
+			resp, err := daemon.ListBackends(ctx, &pb.ListBackendsRequest{})
 			if err != nil {
 				return err
 			}
@@ -35,7 +33,7 @@ func (c *cli) backendList() *cobra.Command {
 				return c.printJSON(resp)
 			}
 			return c.printBackends(resp.GetBackends())
-		},
+		}),
 	}
 }
 
@@ -79,12 +77,8 @@ func (c *cli) backendShow() *cobra.Command {
 		Short:             "Show what a device can do",
 		Args:              args1("the backend's name"),
 		ValidArgsFunction: c.completeBackends,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.ListBackends(cmd.Context(), &pb.ListBackendsRequest{})
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
+			resp, err := daemon.ListBackends(ctx, &pb.ListBackendsRequest{})
 			if err != nil {
 				return err
 			}
@@ -94,7 +88,7 @@ func (c *cli) backendShow() *cobra.Command {
 				}
 			}
 			return holdfast.Errorf(holdfast.ErrNotFound, "", "there is no backend called %q", args[0])
-		},
+		}),
 	}
 }
 
@@ -104,12 +98,8 @@ func (c *cli) backendProbe() *cobra.Command {
 		Short:             "Ask a device whether it is there, and reconnect it",
 		Args:              args1("the backend's name"),
 		ValidArgsFunction: c.completeBackends,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			b, err := daemon.ProbeBackend(cmd.Context(), &pb.ProbeBackendRequest{Name: args[0]})
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
+			b, err := daemon.ProbeBackend(ctx, &pb.ProbeBackendRequest{Name: args[0]})
 			if err != nil {
 				return err
 			}
@@ -120,7 +110,7 @@ func (c *cli) backendProbe() *cobra.Command {
 				return holdfast.Errorf(holdfast.ErrUnavailable, "", "%s: %s", b.GetName(), b.GetReason())
 			}
 			return nil
-		},
+		}),
 	}
 }
 
@@ -191,32 +181,28 @@ func (c *cli) backendUnlock() *cobra.Command {
 			"The PIN is tried once.",
 		Args:              args1("the backend's name"),
 		ValidArgsFunction: c.completeBackends,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
 			if prompt && pinFile != "" {
 				return usagef("--prompt and --pin-file exclude each other")
 			}
-			pin, err := c.readPIN(cmd, args[0], pinFile, prompt)
+			pin, err := c.readPIN(args[0], pinFile, prompt)
 			if err != nil {
 				return err
 			}
 			defer pin.Wipe()
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			b, err := daemon.UnlockBackend(cmd.Context(), &pb.UnlockBackendRequest{Name: args[0], Pin: pin.Bytes()})
+			b, err := daemon.UnlockBackend(ctx, &pb.UnlockBackendRequest{Name: args[0], Pin: pin.Bytes()})
 			if err != nil {
 				return err
 			}
 			return c.printBackend(b)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&pinFile, "pin-file", "", "file with the PIN, - for standard input")
 	cmd.Flags().BoolVar(&prompt, "prompt", false, "ask for the PIN on the terminal")
 	return cmd
 }
 
-func (c *cli) readPIN(cmd *cobra.Command, backend, file string, prompt bool) (holdfast.Secret, error) {
+func (c *cli) readPIN(backend, file string, prompt bool) (holdfast.Secret, error) {
 	switch {
 	case prompt:
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
@@ -224,9 +210,9 @@ func (c *cli) readPIN(cmd *cobra.Command, backend, file string, prompt bool) (ho
 			return holdfast.Secret{}, usagef("there is no terminal to ask on: use --pin-file")
 		}
 		defer tty.Close()
-		fmt.Fprintf(cmd.ErrOrStderr(), "PIN of %s: ", backend)
+		fmt.Fprintf(c.err, "PIN of %s: ", backend)
 		pin, err := term.ReadPassword(int(tty.Fd()))
-		fmt.Fprintln(cmd.ErrOrStderr())
+		fmt.Fprintln(c.err)
 		return holdfast.NewSecret(pin), err
 	case file != "":
 		text, err := c.readInput(file)
@@ -243,91 +229,71 @@ func (c *cli) readPIN(cmd *cobra.Command, backend, file string, prompt bool) (ho
 }
 
 func (c *cli) backendSeal() *cobra.Command {
-	var input, output string
 	var pcrs []int32
 	cmd := &cobra.Command{
-		Use:   "seal NAME",
+		Use:   "seal NAME --input FILE --output FILE",
 		Short: "Bind a secret to a TPM",
 		Long: "Reads a secret (at most 1 MiB) and writes a blob from which only this TPM gives it back, and with --pcr only\n" +
 			"while those platform configuration registers have the values they have now.",
 		Args:              args1("the backend's name"),
 		ValidArgsFunction: c.completeBackends,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			secret, err := c.readInput(input)
-			if err != nil {
-				return err
-			}
-			defer clear(secret)
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.Seal(cmd.Context(), &pb.SealRequest{Backend: args[0], Secret: secret, Pcrs: pcrs})
-			if err != nil {
-				return err
-			}
-			return c.writeOutput(output, resp.GetBlob(), 0o600)
-		},
 	}
-	inputOutput(cmd, &input, &output, "the secret", "the sealed blob")
 	cmd.Flags().Int32SliceVar(&pcrs, "pcr", nil, "platform configuration registers (SHA-256 bank)")
-	return cmd
+	return c.filter(cmd, "the secret", "the sealed blob", 0o600,
+		func(ctx context.Context, daemon *client.Client, name string, data []byte) ([]byte, error) {
+			defer clear(data)
+			resp, err := daemon.Seal(ctx, &pb.SealRequest{Backend: name, Secret: data, Pcrs: pcrs})
+			return resp.GetBlob(), err
+		})
 }
 
 func (c *cli) backendUnseal() *cobra.Command {
-	var input, output string
 	cmd := &cobra.Command{
-		Use:               "unseal NAME",
+		Use:               "unseal NAME --input FILE --output FILE",
 		Short:             "Get a sealed secret back",
 		Args:              args1("the backend's name"),
 		ValidArgsFunction: c.completeBackends,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			blob, err := c.readInput(input)
-			if err != nil {
-				return err
-			}
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.Unseal(cmd.Context(), &pb.UnsealRequest{Backend: args[0], Blob: blob})
-			if err != nil {
-				return err
-			}
-			defer clear(resp.GetSecret())
-			return c.writeOutput(output, resp.GetSecret(), 0o600)
-		},
 	}
-	inputOutput(cmd, &input, &output, "the sealed blob", "the secret")
-	return cmd
+	return c.filter(cmd, "the sealed blob", "the secret", 0o600,
+		func(ctx context.Context, daemon *client.Client, name string, data []byte) ([]byte, error) {
+			resp, err := daemon.Unseal(ctx, &pb.UnsealRequest{Backend: name, Blob: data})
+			return resp.GetSecret(), err
+		})
 }
 
 func (c *cli) backendActivate() *cobra.Command {
-	var input, output string
 	cmd := &cobra.Command{
-		Use:   "activate NAME",
+		Use:   "activate NAME --input FILE --output FILE",
 		Short: "Answer a verifier's question to a TPM (TPM2_ActivateCredential)",
 		Long: "Reads what a verifier made with `holdfast evidence challenge` or tpm2_makecredential, and writes the answer that\n" +
 			"only the TPM with that endorsement key and that attestation key can give.",
 		Args:              args1("the backend's name"),
 		ValidArgsFunction: c.completeBackends,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			credential, err := c.readInput(input)
-			if err != nil {
-				return err
-			}
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.ActivateCredential(cmd.Context(), &pb.ActivateCredentialRequest{Name: args[0], Credential: credential})
-			if err != nil {
-				return err
-			}
-			return c.writeOutput(output, resp.GetAnswer(), 0o644)
-		},
 	}
-	inputOutput(cmd, &input, &output, "the verifier's credential", "the answer")
+	return c.filter(cmd, "the verifier's credential", "the answer", 0o644,
+		func(ctx context.Context, daemon *client.Client, name string, data []byte) ([]byte, error) {
+			resp, err := daemon.ActivateCredential(ctx, &pb.ActivateCredentialRequest{Name: name, Credential: data})
+			return resp.GetAnswer(), err
+		})
+}
+
+// filter completes a command that has the daemon turn one file into another. The result is wiped once it is written.
+func (c *cli) filter(cmd *cobra.Command, in, out string, mode os.FileMode,
+	do func(ctx context.Context, daemon *client.Client, name string, data []byte) ([]byte, error)) *cobra.Command {
+	var input, output string
+	inputOutput(cmd, &input, &output, in, out)
+	cmd.RunE = c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
+		data, err := c.readInput(input)
+		if err != nil {
+			return err
+		}
+		result, err := do(ctx, daemon, args[0], data)
+		if err != nil {
+			return err
+		}
+		defer clear(result)
+		return c.writeOutput(output, result, mode)
+	})
 	return cmd
 }
 

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"holdfast/api/client"
 	pb "holdfast/api/holdfastpb"
 )
 
@@ -25,17 +27,13 @@ func (c *cli) didCreate() *cobra.Command {
 		Example: "  holdfast did create --method webvh --domain id.example.com --path org --key org-control --next-key org-next \\\n" +
 			"      --assertion org-issuer",
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			d, err := daemon.CreateDID(cmd.Context(), &r)
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, _ []string) error {
+			d, err := daemon.CreateDID(ctx, &r)
 			if err != nil {
 				return err
 			}
 			return c.printDID(d)
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&r.Method, "method", "", "key, jwk or webvh")
@@ -80,12 +78,8 @@ func (c *cli) didShow() *cobra.Command {
 		Use:   "show DID",
 		Short: "Show a DID that was made here",
 		Args:  args1("the DID"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			d, err := daemon.GetDID(cmd.Context(), &pb.GetDIDRequest{Did: args[0]})
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
+			d, err := daemon.GetDID(ctx, &pb.GetDIDRequest{Did: args[0]})
 			if err != nil {
 				return err
 			}
@@ -93,7 +87,7 @@ func (c *cli) didShow() *cobra.Command {
 				return c.printf("%s", d.GetLog())
 			}
 			return c.printDID(d)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&log, "log", false, "print the did:webvh log (did.jsonl) as it is served")
 	return cmd
@@ -104,15 +98,11 @@ func (c *cli) didList() *cobra.Command {
 		Use:   "list",
 		Short: "List the DIDs that were made here",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, _ []string) error {
 			all := &pb.ListDIDsResponse{}
 			request := &pb.ListDIDsRequest{PageSize: 1000}
 			for {
-				resp, err := daemon.ListDIDs(cmd.Context(), request)
+				resp, err := daemon.ListDIDs(ctx, request)
 				if err != nil {
 					return err
 				}
@@ -129,7 +119,7 @@ func (c *cli) didList() *cobra.Command {
 				rows = append(rows, []string{d.GetDid(), d.GetMethod(), d.GetCreateTime().AsTime().Local().Format(time.DateTime)})
 			}
 			return c.table(rows)
-		},
+		}),
 	}
 }
 
@@ -140,7 +130,7 @@ func (c *cli) didResolve() *cobra.Command {
 		Use:   "resolve DID",
 		Short: "Resolve any DID and check its history",
 		Args:  args1("the DID"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
 			r.Did = args[0]
 			if at != "" {
 				t, err := time.Parse(time.RFC3339, at)
@@ -149,11 +139,7 @@ func (c *cli) didResolve() *cobra.Command {
 				}
 				r.VersionTime = timestamppb.New(t)
 			}
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.ResolveDID(cmd.Context(), &r)
+			resp, err := daemon.ResolveDID(ctx, &r)
 			if err != nil {
 				return err
 			}
@@ -165,7 +151,7 @@ func (c *cli) didResolve() *cobra.Command {
 				return err
 			}
 			return c.println(indentJSON(resp.GetDocumentMetadata()))
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&r.VersionId, "version-id", "", "the version with this versionId")
 	cmd.Flags().StringVar(&at, "version-time", "", "the version that was current at this time")

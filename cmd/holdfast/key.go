@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"encoding/hex"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast"
+	"holdfast/api/client"
 	pb "holdfast/api/holdfastpb"
 	"holdfast/custody"
 	"holdfast/internal/pubkey"
@@ -35,7 +37,7 @@ func (c *cli) keyCreate() *cobra.Command {
 		Example: "  holdfast key create org-control --backend hsm --algorithm EdDSA --purpose did-control\n" +
 			"  holdfast key create alice --backend card --algorithm ES256 --purpose did-auth --place 9a --touch-policy always",
 		Args: args1("the key's name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
 			if wrapped && resident {
 				return usagef("--wrapped and --resident exclude each other")
 			}
@@ -48,16 +50,12 @@ func (c *cli) keyCreate() *cobra.Command {
 			if r.TouchPolicy, err = policy[pb.TouchPolicy]("touch-policy", touch, pb.TouchPolicy_value, "TOUCH_POLICY_"); err != nil {
 				return err
 			}
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			k, err := daemon.CreateKey(cmd.Context(), &r)
+			k, err := daemon.CreateKey(ctx, &r)
 			if err != nil {
 				return err
 			}
 			return c.printKey(k)
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&r.Backend, "backend", "", "the device to make it in")
@@ -124,18 +122,14 @@ func (c *cli) keyAdopt() *cobra.Command {
 		Short:   "Take a key that is on a device already into custody",
 		Example: "  holdfast key adopt old-root --backend hsm --ref 'pkcs11:object=root2019' --purpose assertion",
 		Args:    args1("the key's name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
 			r.Name = args[0]
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			k, err := daemon.AdoptKey(cmd.Context(), &r)
+			k, err := daemon.AdoptKey(ctx, &r)
 			if err != nil {
 				return err
 			}
 			return c.printKey(k)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&r.Backend, "backend", "", "the device it is on")
 	cmd.Flags().StringVar(&r.Ref, "ref", "", "the key: pkcs11:object=LABEL or pkcs11:id=%01, piv:slot=9a, tpm:handle=0x81010005")
@@ -150,15 +144,11 @@ func (c *cli) keyList() *cobra.Command {
 		Use:   "list",
 		Short: "List the keys in the order of their names",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, _ []string) error {
 			all := &pb.ListKeysResponse{}
 			r.PageSize = 1000
 			for {
-				resp, err := daemon.ListKeys(cmd.Context(), &r)
+				resp, err := daemon.ListKeys(ctx, &r)
 				if err != nil {
 					return err
 				}
@@ -176,7 +166,7 @@ func (c *cli) keyList() *cobra.Command {
 					k.GetCreateTime().AsTime().Local().Format(time.DateTime)})
 			}
 			return c.table(rows)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&r.Backend, "backend", "", "only those of this device")
 	_ = cmd.RegisterFlagCompletionFunc("backend", c.completeBackends) // the flag is there
@@ -196,22 +186,14 @@ func (c *cli) keyShow() *cobra.Command {
 		Short:             "Show a key",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			k, err := c.getKey(cmd, args[0])
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
+			k, err := daemon.GetKey(ctx, &pb.GetKeyRequest{Name: args[0]})
 			if err != nil {
 				return err
 			}
 			return c.printKey(k)
-		},
+		}),
 	}
-}
-
-func (c *cli) getKey(cmd *cobra.Command, name string) (*pb.Key, error) {
-	daemon, err := c.connect()
-	if err != nil {
-		return nil, err
-	}
-	return daemon.GetKey(cmd.Context(), &pb.GetKeyRequest{Name: name})
 }
 
 func (c *cli) printKey(k *pb.Key) error {
@@ -259,8 +241,8 @@ func (c *cli) keyPublic() *cobra.Command {
 		Short:             "Print a key's public half",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			k, err := c.getKey(cmd, args[0])
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
+			k, err := daemon.GetKey(ctx, &pb.GetKeyRequest{Name: args[0]})
 			if err != nil {
 				return err
 			}
@@ -269,7 +251,7 @@ func (c *cli) keyPublic() *cobra.Command {
 				return err
 			}
 			return c.writeOutput(output, text, 0o644)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&format, "format", "pem", "pem, jwk, multikey or ssh")
 	cmd.Flags().StringVar(&output, "output", "-", "file to write, - for standard output")
@@ -325,16 +307,12 @@ func (c *cli) keyAttest() *cobra.Command {
 			"to know that the evidence is fresh gives a nonce.",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
 			raw, err := hex.DecodeString(nonce)
 			if err != nil {
 				return usagef("--nonce is not hexadecimal")
 			}
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.AttestKey(cmd.Context(), &pb.AttestKeyRequest{Name: args[0], Nonce: raw})
+			resp, err := daemon.AttestKey(ctx, &pb.AttestKeyRequest{Name: args[0], Nonce: raw})
 			if err != nil {
 				return err
 			}
@@ -345,7 +323,7 @@ func (c *cli) keyAttest() *cobra.Command {
 				return c.printAny(map[string]any{"kind": resp.GetKind(), "directory": output})
 			}
 			return c.printf("%s evidence in %s; check it with: holdfast evidence verify %s\n", resp.GetKind(), output, output)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&output, "output", "", "folder to make")
 	cmd.Flags().StringVar(&nonce, "nonce", "", "the verifier's nonce, hexadecimal, at most 64 bytes")
@@ -380,32 +358,28 @@ func (c *cli) keyDestroy() *cobra.Command {
 		Short:             "Destroy a key for ever",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
 			if !yes {
-				if err := c.confirm(cmd, args[0]); err != nil {
+				if err := c.confirm(args[0]); err != nil {
 					return err
 				}
 			}
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			if _, err := daemon.DestroyKey(cmd.Context(), &pb.DestroyKeyRequest{Name: args[0]}); err != nil {
+			if _, err := daemon.DestroyKey(ctx, &pb.DestroyKeyRequest{Name: args[0]}); err != nil {
 				return err
 			}
 			if c.json {
 				return c.printAny(map[string]any{"destroyed": args[0]})
 			}
 			return c.printf("%s is destroyed\n", args[0])
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
 
 // confirm makes a person type the name of what is to be destroyed.
-func (c *cli) confirm(cmd *cobra.Command, name string) error {
-	fmt.Fprintf(cmd.ErrOrStderr(), "Destroying %s cannot be undone. Type its name to go on: ", name)
+func (c *cli) confirm(name string) error {
+	fmt.Fprintf(c.err, "Destroying %s cannot be undone. Type its name to go on: ", name)
 	var typed strings.Builder
 	buf := make([]byte, 1)
 	for typed.Len() <= holdfast.MaxLabel {

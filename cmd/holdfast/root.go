@@ -31,6 +31,7 @@ type cli struct {
 	json   bool
 	in     io.Reader
 	out    io.Writer
+	err    io.Writer
 	client *client.Client // made by connect
 }
 
@@ -43,7 +44,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // run carries out one command line and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &cli{in: stdin, out: stdout}
+	c := &cli{in: stdin, out: stdout, err: stderr}
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -139,6 +140,17 @@ func (c *cli) connect() (*client.Client, error) {
 		c.client = made
 	}
 	return c.client, nil
+}
+
+// call is the body of a command that talks to the daemon.
+func (c *cli) call(do func(ctx context.Context, daemon *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		daemon, err := c.connect()
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), daemon, args)
+	}
 }
 
 // socketPath finds the socket: flag, environment, the user's daemon, the machine's.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"holdfast"
+	"holdfast/api/client"
 	pb "holdfast/api/holdfastpb"
 )
 
@@ -22,12 +23,8 @@ func (c *cli) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Say how the daemon and its devices are",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), max(wait, statusTimeout))
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, _ []string) error {
+			ctx, cancel := context.WithTimeout(ctx, max(wait, statusTimeout))
 			defer cancel()
 			status, err := daemon.GetStatus(ctx, &pb.GetStatusRequest{}, grpc.WaitForReady(wait > 0))
 			if errors.Is(err, context.DeadlineExceeded) {
@@ -57,7 +54,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				return err
 			}
 			return c.printBackends(backends.GetBackends())
-		},
+		}),
 	}
 	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so long for a daemon that is starting, as in 10s")
 	return cmd

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto"
 
 	"github.com/spf13/cobra"
 
 	"holdfast"
+	"holdfast/api/client"
 	pb "holdfast/api/holdfastpb"
 	"holdfast/internal/pubkey"
 )
@@ -18,7 +20,7 @@ func (c *cli) keySign() *cobra.Command {
 		Long:              "Signs a message. It is hashed here with the key's hash; only the digest goes to the daemon (EdDSA keys sign the\nmessage itself, at most 1 MiB).",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
 			if err := checkEncoding(encoding); err != nil {
 				return err
 			}
@@ -26,12 +28,12 @@ func (c *cli) keySign() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			k, err := c.getKey(cmd, args[0])
+			k, err := daemon.GetKey(ctx, &pb.GetKeyRequest{Name: args[0]})
 			if err != nil {
 				return err
 			}
 			algorithm := holdfast.Algorithm(k.GetAlgorithm())
-			resp, err := c.client.Sign(cmd.Context(), &pb.SignRequest{Name: args[0], Digest: algorithm.Digest(message)})
+			resp, err := daemon.Sign(ctx, &pb.SignRequest{Name: args[0], Digest: algorithm.Digest(message)})
 			if err != nil {
 				return err
 			}
@@ -42,7 +44,7 @@ func (c *cli) keySign() *cobra.Command {
 				}
 			}
 			return c.writeOutput(output, signature, 0o644)
-		},
+		}),
 	}
 	inputOutput(cmd, &input, &output, "the message", "the signature")
 	addEncoding(cmd, &encoding)
@@ -75,8 +77,8 @@ func (c *cli) keyVerify() *cobra.Command {
 			}
 			return checkEncoding(encoding)
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, public, err := c.verifier(cmd, args, publicFile, algorithm)
+		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
+			a, public, err := c.verifier(ctx, daemon, args, publicFile, algorithm)
 			if err != nil {
 				return err
 			}
@@ -100,7 +102,7 @@ func (c *cli) keyVerify() *cobra.Command {
 				return c.printAny(map[string]any{"valid": true, "algorithm": a})
 			}
 			return c.printf("valid %s signature\n", a)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&input, "input", "", "file with the message, - for standard input")
 	cmd.Flags().StringVar(&signatureFile, "signature", "", "file with the signature")
@@ -112,7 +114,7 @@ func (c *cli) keyVerify() *cobra.Command {
 }
 
 // verifier returns the algorithm and public key to verify with.
-func (c *cli) verifier(cmd *cobra.Command, args []string, file, algorithm string) (holdfast.Algorithm, crypto.PublicKey, error) {
+func (c *cli) verifier(ctx context.Context, daemon *client.Client, args []string, file, algorithm string) (holdfast.Algorithm, crypto.PublicKey, error) {
 	if file != "" {
 		a, err := holdfast.ParseAlgorithm(algorithm)
 		if err != nil {
@@ -125,7 +127,7 @@ func (c *cli) verifier(cmd *cobra.Command, args []string, file, algorithm string
 		public, err := pubkey.ParsePEM(text)
 		return a, public, err
 	}
-	k, err := c.getKey(cmd, args[0])
+	k, err := daemon.GetKey(ctx, &pb.GetKeyRequest{Name: args[0]})
 	if err != nil {
 		return "", nil, err
 	}
@@ -138,59 +140,34 @@ func (c *cli) verifier(cmd *cobra.Command, args []string, file, algorithm string
 }
 
 func (c *cli) keyEncrypt() *cobra.Command {
-	var input, output, aad string
+	var aad string
 	cmd := &cobra.Command{
 		Use:               "encrypt NAME --input FILE --output FILE",
 		Short:             "Encrypt a file with a secret key (AES-256-GCM in the device)",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			plaintext, err := c.readInput(input)
-			if err != nil {
-				return err
-			}
-			defer clear(plaintext)
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.Encrypt(cmd.Context(), &pb.EncryptRequest{Name: args[0], Plaintext: plaintext, AdditionalData: []byte(aad)})
-			if err != nil {
-				return err
-			}
-			return c.writeOutput(output, resp.GetCiphertext(), 0o644)
-		},
 	}
-	inputOutput(cmd, &input, &output, "the plaintext", "nonce, ciphertext and tag")
 	cmd.Flags().StringVar(&aad, "additional-data", "", "text that is authenticated with the ciphertext")
-	return cmd
+	return c.filter(cmd, "the plaintext", "nonce, ciphertext and tag", 0o644,
+		func(ctx context.Context, daemon *client.Client, name string, data []byte) ([]byte, error) {
+			defer clear(data)
+			resp, err := daemon.Encrypt(ctx, &pb.EncryptRequest{Name: name, Plaintext: data, AdditionalData: []byte(aad)})
+			return resp.GetCiphertext(), err
+		})
 }
 
 func (c *cli) keyDecrypt() *cobra.Command {
-	var input, output, aad string
+	var aad string
 	cmd := &cobra.Command{
 		Use:               "decrypt NAME --input FILE --output FILE",
 		Short:             "Decrypt what key encrypt wrote",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ciphertext, err := c.readInput(input)
-			if err != nil {
-				return err
-			}
-			daemon, err := c.connect()
-			if err != nil {
-				return err
-			}
-			resp, err := daemon.Decrypt(cmd.Context(), &pb.DecryptRequest{Name: args[0], Ciphertext: ciphertext, AdditionalData: []byte(aad)})
-			if err != nil {
-				return err
-			}
-			defer clear(resp.GetPlaintext())
-			return c.writeOutput(output, resp.GetPlaintext(), 0o600)
-		},
 	}
-	inputOutput(cmd, &input, &output, "nonce, ciphertext and tag", "the plaintext")
 	cmd.Flags().StringVar(&aad, "additional-data", "", "the text given when encrypting")
-	return cmd
+	return c.filter(cmd, "nonce, ciphertext and tag", "the plaintext", 0o600,
+		func(ctx context.Context, daemon *client.Client, name string, data []byte) ([]byte, error) {
+			resp, err := daemon.Decrypt(ctx, &pb.DecryptRequest{Name: name, Ciphertext: data, AdditionalData: []byte(aad)})
+			return resp.GetPlaintext(), err
+		})
 }
