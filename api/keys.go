@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/ecdsa"
+	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -138,10 +139,24 @@ func (h *handlers) ListKeys(ctx context.Context, r *pb.ListKeysRequest) (*pb.Lis
 }
 
 func (h *handlers) DestroyKey(ctx context.Context, r *pb.DestroyKeyRequest) (*pb.DestroyKeyResponse, error) {
+	if !r.GetForce() {
+		if err := h.refuseUsed(ctx, r.GetName()); err != nil {
+			return nil, err
+		}
+	}
 	if err := h.custody().DestroyKey(ctx, r.GetName()); err != nil {
 		return nil, err
 	}
 	return &pb.DestroyKeyResponse{}, nil
+}
+
+// refuseUsed keeps a slip from costing somebody their DID: there is no way back from destroying its keys.
+func (h *handlers) refuseUsed(ctx context.Context, name string) error {
+	dids, err := h.custody().DIDsOfKey(ctx, name)
+	if err != nil || len(dids) == 0 {
+		return err
+	}
+	return holdfast.Errorf(holdfast.ErrState, "", "the key %q is used by %s: destroy it with --force if you give that up", name, strings.Join(dids, ", "))
 }
 
 func (h *handlers) Sign(ctx context.Context, r *pb.SignRequest) (*pb.SignResponse, error) {

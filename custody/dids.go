@@ -168,6 +168,19 @@ func (s *Service) DIDs(ctx context.Context, after string, limit int) (dids []DID
 	return dids, next, nil
 }
 
+// DIDsOfKey returns the DIDs made here that the key called name does something for.
+func (s *Service) DIDsOfKey(ctx context.Context, name string) ([]string, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.calls.leave()
+	k, err := s.Key(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Store.DIDsOfKey(ctx, k.ID)
+}
+
 // didOf is a stored DID as callers see it, with the names of its keys.
 func (s *Service) didOf(ctx context.Context, d store.DID) (DID, error) {
 	view := DID{DID: d.DID, Method: d.Method, Document: d.Document, Log: d.Log, URL: d.URL, Created: d.Created}

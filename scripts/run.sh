@@ -129,7 +129,7 @@ show holdfast did create --method key --key alice
 step "What a person sees when something is wrong"
 refused holdfast key create p521 --backend card --algorithm ES512 --purpose assertion
 refused holdfast key sign nobody --input message --output -
-show holdfast key destroy alice --yes
+refused holdfast key destroy org-control --yes
 show holdfast doctor --config holdfastd.yaml
 
 step "Done"

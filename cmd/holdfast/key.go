@@ -352,10 +352,11 @@ func (c *cli) writeBundle(dir string, files map[string][]byte) error {
 }
 
 func (c *cli) keyDestroy() *cobra.Command {
-	var yes bool
+	var yes, force bool
 	cmd := &cobra.Command{
 		Use:               "destroy NAME",
 		Short:             "Destroy a key for ever",
+		Long:              "Destroys the private half. There is no way back. A key that a DID made here uses is destroyed with --force only.",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
 		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
@@ -364,7 +365,7 @@ func (c *cli) keyDestroy() *cobra.Command {
 					return err
 				}
 			}
-			if _, err := daemon.DestroyKey(ctx, &pb.DestroyKeyRequest{Name: args[0]}); err != nil {
+			if _, err := daemon.DestroyKey(ctx, &pb.DestroyKeyRequest{Name: args[0], Force: force}); err != nil {
 				return err
 			}
 			if c.json {
@@ -374,6 +375,7 @@ func (c *cli) keyDestroy() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&force, "force", false, "destroy it even though a DID uses it")
 	return cmd
 }
 
