@@ -30,6 +30,10 @@ import (
 // base64.
 const MaxRequest = 4 << 20
 
+// streamWorkers is how many goroutines wait for calls, each with a stack that has grown already. More calls at once get
+// goroutines of their own.
+const streamWorkers = 64
+
 // Config is what a Server needs. All fields but Access and PublicAddress are required.
 type Config struct {
 	Custody  *custody.Service
@@ -60,6 +64,7 @@ func New(cfg Config) (*Server, error) {
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.MaxRecvMsgSize(MaxRequest),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Hour}),
 	)
 	h := &handlers{server: s}
