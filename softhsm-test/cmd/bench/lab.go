@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,25 +12,12 @@ import (
 	"holdfast/softhsm-test/cmd/internal/daemon"
 )
 
-// lab holds what the sections need: options, the folder, the report, and what has to be ended.
+// lab holds what the sections need: options, a folder, the report, and where to say what is being done.
 type lab struct {
 	*options
 	dir      string
 	report   *report
 	progress io.Writer
-	closers  []func() error // called last to first
-}
-
-// later makes the lab call f when it is closed.
-func (l *lab) later(f func() error) { l.closers = append(l.closers, f) }
-
-func (l *lab) close() error {
-	var errs []error
-	for i := len(l.closers) - 1; i >= 0; i-- {
-		errs = append(errs, l.closers[i]())
-	}
-	l.closers = nil
-	return errors.Join(errs...)
 }
 
 // sub returns a new folder in the lab's.
@@ -41,7 +27,9 @@ func (l *lab) sub(name string) (string, error) {
 }
 
 // say tells the person who waits what is being measured.
-func (l *lab) say(format string, args ...any) { fmt.Fprintf(l.progress, format+"\n", args...) }
+func (l *lab) say(format string, args ...any) {
+	fmt.Fprintf(l.progress, format+"\n", args...)
+}
 
 // token makes a token in a folder of its own.
 func (l *lab) token(name string) (*softhsmtest.Token, error) {
@@ -52,7 +40,7 @@ func (l *lab) token(name string) (*softhsmtest.Token, error) {
 	return softhsmtest.NewToken(dir, name)
 }
 
-// start starts a daemon in a folder of its own, to be stopped with the lab.
+// start starts a daemon in a folder of its own.
 func (l *lab) start(ctx context.Context, name string, backends ...daemon.Backend) (*daemon.Daemon, daemon.Config, error) {
 	cfg := daemon.Config{Binary: l.daemon, Dir: filepath.Join(l.dir, name), Backends: backends}
 	d, _, err := daemon.Start(ctx, cfg)

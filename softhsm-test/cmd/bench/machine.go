@@ -12,7 +12,8 @@ import (
 
 // machine says in one line what the figures were measured on.
 func machine(ctx context.Context) string {
-	return fmt.Sprintf("%d × %s, %s %s/%s, SoftHSM %s, %s", runtime.NumCPU(), processor(), runtime.Version(), runtime.GOOS, runtime.GOARCH,
+	return fmt.Sprintf("%d × %s, %s %s/%s, SoftHSM %s, %s", runtime.NumCPU(), processor(),
+		runtime.Version(), runtime.GOOS, runtime.GOARCH,
 		output(ctx, "softhsm2-util", "--version"), output(ctx, "swtpm", "--version"))
 }
 

@@ -72,7 +72,7 @@ func parse(args []string, stderr io.Writer) (*options, int) {
 	o := new(options)
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "measure only figures whose name matches this `regexp`: sign.ES256, softhsm2.c64, daemon, wrapped")
+	only := flags.String("only", "", "measure only what matches this `regexp`: sign.ES256, softhsm2.c64, daemon, wrapped")
 	seconds := flags.Float64("seconds", 1.5, "length of one measurement in `seconds`")
 	short := flags.Bool("short", false, "a few minutes instead of ten: -seconds 0.5 -wrapped 2000 unless given")
 	flags.StringVar(&o.daemon, "daemon", "build/bin/holdfastd", "`path` of the daemon to measure")
@@ -134,7 +134,6 @@ func bench(ctx context.Context, o *options, stdout, stderr io.Writer) (missed in
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	r := newReport(o.only)
 	l := &lab{options: o, dir: dir, report: r, progress: stderr}
-	defer func() { err = errors.Join(err, l.close()) }()
 	start := time.Now()
 	for _, section := range []func(context.Context) error{l.signing, l.process, l.wrappedKeys} {
 		if err := section(ctx); err != nil {

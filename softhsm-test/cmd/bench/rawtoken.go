@@ -103,7 +103,8 @@ func rawKindOf(a holdfast.Algorithm) rawKind {
 				pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, a.Bits()),
 				pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
 			},
-			prefix: []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}}
+			prefix: []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
+				0x05, 0x00, 0x04, 0x20}}
 	}
 }
 
@@ -118,9 +119,9 @@ func (r *rawToken) signer(a holdfast.Algorithm, message []byte) (operation, erro
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, string(a)),
 	}, kind.parameters...)
 	private := []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, string(a)),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, true), pkcs11.NewAttribute(pkcs11.CKA_LABEL, string(a)),
 	}
 	pub, priv, err := r.p11.GenerateKeyPair(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(kind.generate, nil)}, public, private)
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"errors"
+	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"net"
@@ -50,9 +50,12 @@ func (r *rawTPM) signer(message []byte) (operation, error) {
 		return operation{}, fmt.Errorf("TPM2_Load: %w", err)
 	}
 	command := tpm2.Sign{
-		KeyHandle:  tpm2.AuthHandle{Handle: key.ObjectHandle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
-		Digest:     tpm2.TPM2BDigest{Buffer: holdfast.ES256.Digest(message)},
-		InScheme:   tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256})},
+		KeyHandle: tpm2.AuthHandle{Handle: key.ObjectHandle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
+		Digest:    tpm2.TPM2BDigest{Buffer: holdfast.ES256.Digest(message)},
+		InScheme: tpm2.TPMTSigScheme{
+			Scheme:  tpm2.TPMAlgECDSA,
+			Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256}),
+		},
 		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
 	}
 	answer, err := command.Execute(r.tpm)
@@ -95,11 +98,19 @@ func verifyRaw(public tpm2.TPM2BPublic, digest []byte, signature tpm2.TPMTSignat
 	if err != nil {
 		return err
 	}
-	key := &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(point.X.Buffer), Y: number(point.Y.Buffer)}
-	if !ecdsa.Verify(key, digest, number(rs.SignatureR.Buffer), number(rs.SignatureS.Buffer)) {
-		return errors.New("a signature of the raw TPM does not verify")
+	uncompressed := make([]byte, 65)
+	uncompressed[0] = 4
+	number(point.X).FillBytes(uncompressed[1:33])
+	number(point.Y).FillBytes(uncompressed[33:])
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed)
+	if err != nil {
+		return err
 	}
-	return nil
+	der, err := asn1.Marshal(struct{ R, S *big.Int }{number(rs.SignatureR), number(rs.SignatureS)})
+	if err != nil {
+		return err
+	}
+	return holdfast.Verify(holdfast.ES256, key, digest, der)
 }
 
-func number(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
+func number(b tpm2.TPM2BECCParameter) *big.Int { return new(big.Int).SetBytes(b.Buffer) }

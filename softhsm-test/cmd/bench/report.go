@@ -71,7 +71,8 @@ func (r *report) line(cells ...string) { r.lines = append(r.lines, cells) }
 
 // print writes the table.
 func (r *report) print(w io.Writer, machine string, took time.Duration) error {
-	lines := append([][]string{{"measured", "unit", "raw device", "verify off", "verify on", "off : raw", "on : raw", "goal\t"}}, r.lines...)
+	head := []string{"measured", "unit", "raw device", "verify off", "verify on", "off : raw", "on : raw", "goal\t"}
+	lines := append([][]string{head}, r.lines...)
 	width := 0
 	for _, cells := range lines {
 		width = max(width, len(cells[0]))
@@ -84,8 +85,8 @@ func (r *report) print(w io.Writer, machine string, took time.Duration) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n%d figures in %s, %d goals missed. Medians of the rounds; a ratio is the median of the rounds' ratios.\n",
-		machine, len(r.figures), took.Round(time.Second), r.missed)
+	_, err := fmt.Fprintf(w, "\n%s\n%d figures in %s, %d goals missed. "+
+		"Medians of the rounds; a ratio is the median of the rounds' ratios.\n", machine, len(r.figures), took.Round(time.Second), r.missed)
 	return err
 }
 

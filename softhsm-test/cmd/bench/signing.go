@@ -78,11 +78,14 @@ func (l *lab) wanted(contests []contest) []contest {
 func (l *lab) signToken(ctx context.Context) (err error) {
 	var contests []contest
 	for _, a := range []holdfast.Algorithm{holdfast.ES256, holdfast.EdDSA, holdfast.RS256_2048} {
-		contests = append(contests, contest{name: fmt.Sprintf("sign.%s.softhsm2", a), title: fmt.Sprintf("%s softhsm2", a),
-			algorithm: a, callers: callerCounts})
+		contests = append(contests, contest{
+			name: fmt.Sprintf("sign.%s.softhsm2", a), title: fmt.Sprintf("%s softhsm2", a), algorithm: a, callers: callerCounts,
+		})
 	}
-	contests = append(contests, contest{name: fmt.Sprintf("signbatch%d.ES256.softhsm2", batchSize),
-		title: fmt.Sprintf("ES256 softhsm2 batch of %d", batchSize), algorithm: holdfast.ES256, callers: []int{64}, batch: true})
+	contests = append(contests, contest{
+		name: fmt.Sprintf("signbatch%d.ES256.softhsm2", batchSize), title: fmt.Sprintf("ES256 softhsm2 batch of %d", batchSize),
+		algorithm: holdfast.ES256, callers: []int{64}, batch: true,
+	})
 	contests = l.wanted(contests)
 	if len(contests) == 0 {
 		return nil
@@ -102,7 +105,8 @@ func (l *lab) signToken(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, direct.close()) }()
 	var daemons [3]*daemon.Daemon
 	for _, side := range []int{off, on} {
-		d, _, err := l.start(ctx, fmt.Sprintf("daemon%d", side), daemon.Backend{Name: "hsm", Token: tokens[side], Unverified: side == off})
+		backend := daemon.Backend{Name: "hsm", Token: tokens[side], Unverified: side == off}
+		d, _, err := l.start(ctx, fmt.Sprintf("daemon%d", side), backend)
 		if err != nil {
 			return err
 		}
@@ -260,30 +264,36 @@ func of(rounds [3][]sample, f func(s [3]sample) float64) float64 {
 func (l *lab) reportContest(c contest, callers int, rounds [3][]sample) {
 	name := fmt.Sprintf("%s.c%d.", c.name, callers)
 	title := fmt.Sprintf("%s c%d", c.title, callers)
-	median := func(f func(s [3]sample) float64) float64 { return of(rounds, f) }
-	rate := func(side int) func(s [3]sample) float64 {
-		return func(s [3]sample) float64 { return s[side].rate }
-	}
-	ratio, verified := median(func(s [3]sample) float64 { return s[off].rate / s[raw].rate }), median(func(s [3]sample) float64 { return s[on].rate / s[raw].rate })
-	verdict := l.report.add(name+"ratio", ratio, "ratio", higher)
-	l.report.add(name+"verified_ratio", verified, "ratio", higher)
-	l.report.add(name+"raw_ops", median(rate(raw)), "1/s", higher)
-	l.report.add(name+"ops", median(rate(off)), "1/s", higher)
-	l.report.add(name+"verified_ops", median(rate(on)), "1/s", higher)
-	l.report.line(title, "1/s", whole(median(rate(raw))), whole(median(rate(off))), whole(median(rate(on))), number2(ratio), number2(verified), verdict)
+	l.reportRates(name, title, rounds)
 
-	p50 := func(side int) float64 { return median(func(s [3]sample) float64 { return s[side].p50 }) }
-	p99 := func(side int) float64 { return median(func(s [3]sample) float64 { return s[side].p99 }) }
-	added := median(func(s [3]sample) float64 { return s[off].p50 - s[raw].p50 })
-	addedOn := median(func(s [3]sample) float64 { return s[on].p50 - s[raw].p50 })
+	p50 := func(side int) float64 { return of(rounds, func(s [3]sample) float64 { return s[side].p50 }) }
+	p99 := func(side int) float64 { return of(rounds, func(s [3]sample) float64 { return s[side].p99 }) }
+	added := func(side int) float64 {
+		return of(rounds, func(s [3]sample) float64 { return s[side].p50 - s[raw].p50 })
+	}
 	l.report.add(name+"p50_ms", p50(off), "ms", lower)
-	tailVerdict := l.report.add(name+"p99_ms", p99(off), "ms", lower)
-	if callers == 1 {
-		verdict := l.report.add(name+"added_ms", added, "ms", lower)
-		l.report.line(title, "p50 ms", number3(p50(raw)), number3(p50(off)), number3(p50(on)), signed(added), signed(addedOn), verdict)
+	verdict := l.report.add(name+"p99_ms", p99(off), "ms", lower)
+	if callers > 1 {
+		l.report.line(title, "p99 ms", number2(p99(raw)), number2(p99(off)), number2(p99(on)), "", "", verdict)
 		return
 	}
-	l.report.line(title, "p99 ms", number2(p99(raw)), number2(p99(off)), number2(p99(on)), "", "", tailVerdict)
+	verdict = l.report.add(name+"added_ms", added(off), "ms", lower)
+	l.report.line(title, "p50 ms", number3(p50(raw)), number3(p50(off)), number3(p50(on)),
+		signed(added(off)), signed(added(on)), verdict)
+}
+
+func (l *lab) reportRates(name, title string, rounds [3][]sample) {
+	rate := func(side int) float64 { return of(rounds, func(s [3]sample) float64 { return s[side].rate }) }
+	ratio := func(side int) float64 {
+		return of(rounds, func(s [3]sample) float64 { return s[side].rate / s[raw].rate })
+	}
+	verdict := l.report.add(name+"ratio", ratio(off), "ratio", higher)
+	l.report.add(name+"verified_ratio", ratio(on), "ratio", higher)
+	l.report.add(name+"raw_ops", rate(raw), "1/s", higher)
+	l.report.add(name+"ops", rate(off), "1/s", higher)
+	l.report.add(name+"verified_ops", rate(on), "1/s", higher)
+	l.report.line(title, "1/s", whole(rate(raw)), whole(rate(off)), whole(rate(on)),
+		number2(ratio(off)), number2(ratio(on)), verdict)
 }
 
 func whole(v float64) string   { return fmt.Sprintf("%.0f", v) }

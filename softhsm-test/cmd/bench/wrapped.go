@@ -21,7 +21,8 @@ const (
 
 // wrappedKeys makes many wrapped keys on one token through the daemon, restarts it, and uses some.
 func (l *lab) wrappedKeys(ctx context.Context) (err error) {
-	if !l.report.wants("wrapped", "keys", "create_per_s", "create_last_tenth_per_s", "first_use_ms", "rss_mib", "rss_peak_mib", "restart_ms") {
+	if !l.report.wants("wrapped", "keys", "create_per_s", "create_last_tenth_per_s", "first_use_ms",
+		"rss_mib", "rss_peak_mib", "restart_ms") {
 		return nil
 	}
 	l.say("%d wrapped keys", l.wrapped)

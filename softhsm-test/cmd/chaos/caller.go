@@ -99,7 +99,8 @@ func (c *caller) run(ctx context.Context, began func()) error {
 
 func (c *caller) create(ctx context.Context, k *key) error {
 	k.state = creating
-	made, err := c.backends[k.backend].Generate(ctx, holdfast.KeySpec{Label: k.name, Algorithm: k.algorithm, Residence: k.residence})
+	spec := holdfast.KeySpec{Label: k.name, Algorithm: k.algorithm, Residence: k.residence}
+	made, err := c.backends[k.backend].Generate(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}

@@ -76,7 +76,8 @@ const (
 func (d *devices) backends() []daemon.Backend {
 	list := []daemon.Backend{{Name: onToken, Token: d.token}, {Name: onTPM, TPM: d.tpm}}
 	if d.card != nil {
-		list = append(list, daemon.Backend{Name: onCard, Card: &daemon.Card{Serial: cardSerial, PIN: vpiv.DefaultPIN, Socket: d.reader.Socket}})
+		card := &daemon.Card{Serial: cardSerial, PIN: vpiv.DefaultPIN, Socket: d.reader.Socket}
+		list = append(list, daemon.Backend{Name: onCard, Card: card})
 	}
 	return list
 }

@@ -32,7 +32,8 @@ func listTPM(ctx context.Context, t *softhsmtest.TPM) (keys rawKeys, err error) 
 		firstOwner = 0x81000000 // TCG Registry of Reserved TPM 2.0 Handles, section 2.3.1
 		most       = 254        // in one answer; more than there can be
 	)
-	answer, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: firstOwner, PropertyCount: most}.Execute(transport.FromReadWriter(conn))
+	command := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: firstOwner, PropertyCount: most}
+	answer, err := command.Execute(transport.FromReadWriter(conn))
 	if err != nil {
 		return nil, fmt.Errorf("TPM2_GetCapability: %w", err)
 	}

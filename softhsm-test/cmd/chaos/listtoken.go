@@ -101,7 +101,8 @@ func openSession(p11 *pkcs11.Ctx, t *softhsmtest.Token) (pkcs11.SessionHandle, e
 // identify returns what a key on the token is known by, and which part of it an object is.
 func identify(p11 *pkcs11.Ctx, s pkcs11.SessionHandle, h pkcs11.ObjectHandle) (id, part string, err error) {
 	values, err := p11.GetAttributeValue(s, h, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, nil), pkcs11.NewAttribute(pkcs11.CKA_ID, nil), pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil),
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, nil),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, nil), pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil),
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("C_GetAttributeValue: %w", err)

@@ -38,7 +38,8 @@ func StateDir(dir string) string { return filepath.Join(dir, "state") }
 // writeConfig writes the configuration file and returns its path. Go's quoting of a string is YAML's.
 func writeConfig(cfg Config) (string, error) {
 	var text strings.Builder
-	fmt.Fprintf(&text, "state_dir: %q\nsocket: {path: %q}\nlog: {format: json}\nbackends:\n", StateDir(cfg.Dir), socketPath(cfg.Dir))
+	fmt.Fprintf(&text, "state_dir: %q\nsocket: {path: %q}\nlog: {format: json}\nbackends:\n",
+		StateDir(cfg.Dir), socketPath(cfg.Dir))
 	for _, b := range cfg.Backends {
 		fmt.Fprintf(&text, "  - name: %q\n    verify_after_sign: %t\n", b.Name, !b.Unverified)
 		switch {
@@ -50,8 +51,8 @@ func writeConfig(cfg Config) (string, error) {
 		case b.TPM != nil:
 			fmt.Fprintf(&text, "    tpm2: {device: %q}\n", "unix:"+b.TPM.SocketPath)
 		case b.Card != nil:
-			fmt.Fprintf(&text, "    piv:\n      serial: %d\n      pin: {insecure: %q}\n      environment: {PCSCLITE_CSOCK_NAME: %q}\n",
-				b.Card.Serial, b.Card.PIN, b.Card.Socket)
+			fmt.Fprintf(&text, "    piv:\n      serial: %d\n      pin: {insecure: %q}\n"+
+				"      environment: {PCSCLITE_CSOCK_NAME: %q}\n", b.Card.Serial, b.Card.PIN, b.Card.Socket)
 		default:
 			return "", fmt.Errorf("backend %q has no device", b.Name)
 		}
