@@ -1,8 +1,10 @@
 package keytest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,48 +66,68 @@ func (r *recorder) write() error {
 	return os.WriteFile(filepath.Join(dir, name), append(out, '\n'), 0o644)
 }
 
-// Table returns the rows found in dir as a Markdown table: an algorithm a line, a backend a column, and in each cell
-// the operations that succeeded.
+// throughDaemon is what the name of a backend ends in when it was tested with the daemon in between.
+const throughDaemon = " through the daemon"
+
+// testOnly is the backend that exists for tests, which documentation leaves out.
+const testOnly = "softkey"
+
+// Table returns the rows found in dir as a Markdown table: an algorithm a line, a device a column, and in each cell the
+// operations that succeeded. What differs with the daemon in between is said in the cell.
 func Table(dir string) (string, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	cells, err := readCells(dir)
 	if err != nil {
 		return "", err
 	}
-	if len(files) == 0 {
+	var devices []string
+	for _, backend := range slices.Sorted(maps.Keys(cells)) {
+		if !strings.HasSuffix(backend, throughDaemon) && backend != testOnly {
+			devices = append(devices, backend)
+		}
+	}
+	if len(devices) == 0 {
 		return "", fmt.Errorf("no results in %s: run make conform", dir)
 	}
-	var backends []string
-	cells := map[string]string{}
-	for _, file := range files {
-		var rows []Row
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return "", err
-		}
-		if err := json.Unmarshal(text, &rows); err != nil {
-			return "", fmt.Errorf("%s: %w", file, err)
-		}
-		for _, row := range rows {
-			if !slices.Contains(backends, row.Backend) {
-				backends = append(backends, row.Backend)
-			}
-			cells[row.Backend+"\x00"+string(row.Algorithm)] = cell(row.Operations)
-		}
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "| algorithm | %s |\n|---|%s\n", strings.Join(backends, " | "), strings.Repeat("---|", len(backends)))
+	fmt.Fprintf(&b, "| algorithm | %s |\n|---|%s\n", strings.Join(devices, " | "), strings.Repeat("---|", len(devices)))
 	for _, a := range holdfast.Algorithms() {
 		fmt.Fprintf(&b, "| %s |", a)
-		for _, backend := range backends {
-			text := cells[backend+"\x00"+string(a)]
-			if text == "" {
-				text = "–"
+		for _, device := range devices {
+			text := cells[device][a]
+			if with := cells[device+throughDaemon][a]; with != text {
+				text += fmt.Sprintf(" (through the daemon: %s)", cmp.Or(with, "not at all"))
 			}
-			fmt.Fprintf(&b, " %s |", text)
+			fmt.Fprintf(&b, " %s |", cmp.Or(text, "–"))
 		}
 		b.WriteByte('\n')
 	}
 	return b.String(), nil
+}
+
+// readCells returns the text of each cell by backend and algorithm.
+func readCells(dir string) (map[string]map[holdfast.Algorithm]string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	cells := map[string]map[holdfast.Algorithm]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var rows []Row
+		if err := json.Unmarshal(text, &rows); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		for _, row := range rows {
+			if cells[row.Backend] == nil {
+				cells[row.Backend] = map[holdfast.Algorithm]string{}
+			}
+			cells[row.Backend][row.Algorithm] = cell(row.Operations)
+		}
+	}
+	return cells, nil
 }
 
 // cell shortens a list of operations: "resident, wrapped: sign, attest".
