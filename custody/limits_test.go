@@ -159,3 +159,24 @@ func TestAttestation(t *testing.T) {
 	_, err = f.service.Attest(t.Context(), "b", nil)
 	wantCode(t, "no such key", err, holdfast.ErrNotFound)
 }
+
+// TestLongestPlaintext checks that everything that can be encrypted can be decrypted.
+func TestLongestPlaintext(t *testing.T) {
+	f := newFixture(t)
+	f.create(t, "kek", holdfast.A256GCM, holdfast.Resident)
+	longest := make([]byte, holdfast.MaxMessage)
+	sealed, err := f.service.Encrypt(t.Context(), "kek", longest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := f.service.Decrypt(t.Context(), "kek", sealed, nil)
+	if err != nil || len(opened) != len(longest) {
+		t.Errorf("%d bytes, %v", len(opened), err)
+	}
+	_, err = f.service.Encrypt(t.Context(), "kek", append(longest, 0), nil)
+	wantCode(t, "a longer plaintext", err, holdfast.ErrInvalid)
+	_, err = f.service.Decrypt(t.Context(), "kek", append(sealed, 0), nil)
+	wantCode(t, "a longer ciphertext", err, holdfast.ErrInvalid)
+	_, err = f.service.Encrypt(t.Context(), "kek", nil, append(longest, 0))
+	wantCode(t, "longer additional data", err, holdfast.ErrInvalid)
+}

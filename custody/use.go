@@ -118,22 +118,31 @@ func (s *Service) Agree(ctx context.Context, name string, peer *ecdh.PublicKey) 
 
 // Encrypt encrypts up to [holdfast.MaxMessage] bytes as [holdfast.Encrypter] says.
 func (s *Service) Encrypt(ctx context.Context, name string, plaintext, additionalData []byte) ([]byte, error) {
+	if len(plaintext) > holdfast.MaxMessage {
+		return nil, errTooLong()
+	}
 	return s.encryption(ctx, name, plaintext, additionalData, holdfast.Encrypter.Encrypt)
 }
 
 // Decrypt decrypts what Encrypt returned.
 func (s *Service) Decrypt(ctx context.Context, name string, ciphertext, additionalData []byte) ([]byte, error) {
+	if len(ciphertext) > holdfast.MaxMessage+gcmOverhead {
+		return nil, errTooLong()
+	}
 	return s.encryption(ctx, name, ciphertext, additionalData, holdfast.Encrypter.Decrypt)
 }
 
 // gcmOverhead is what Encrypt adds: nonce and tag.
 const gcmOverhead = 12 + 16
 
+func errTooLong() error {
+	return holdfast.Errorf(holdfast.ErrInvalid, "", "at most %d bytes can be encrypted at once", holdfast.MaxMessage)
+}
+
 func (s *Service) encryption(ctx context.Context, name string, in, additionalData []byte,
 	do func(holdfast.Encrypter, context.Context, []byte, []byte) ([]byte, error)) ([]byte, error) {
-	if len(in) > holdfast.MaxMessage+gcmOverhead || len(additionalData) > holdfast.MaxMessage {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "at most %d bytes can be encrypted at once",
-			holdfast.MaxMessage)
+	if len(additionalData) > holdfast.MaxMessage {
+		return nil, errTooLong()
 	}
 	var out []byte
 	err := s.use(ctx, name, holdfast.UseEncrypt, func(e *entry, k holdfast.Key) error {
