@@ -22,7 +22,7 @@ func prepareFiles(path string) error {
 	if err := checkMode(dir, true); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is the operator's
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fileError("make the store's file", err)
 	}
@@ -64,7 +64,7 @@ func checkMode(path string, dir bool) error {
 
 // lockFile takes the lock that keeps a second process out; the system releases it when the process ends, however it does.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // beside the database
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fileError("lock the store", err)
 	}
@@ -83,7 +83,7 @@ func lockFile(path string) (*os.File, error) {
 
 // syncDir makes the entries of a folder durable.
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the path is the operator's
+	d, err := os.Open(dir)
 	if err != nil {
 		return fileError("sync the store's folder", err)
 	}
