@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -100,13 +102,17 @@ func (c *cli) writeOutput(path string, data []byte, mode os.FileMode) error {
 		_, err := c.out.Write(data)
 		return err
 	}
-	tmp := path + ".part"
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, data, mode) // /dev/null and pipes must not be replaced by a file
+	}
+	// A name of its own: neither the mode nor the content of a file that is there already counts.
+	tmp := path + "." + rand.Text()[:8] + ".part"
 	if err := os.WriteFile(tmp, data, mode); err != nil {
+		_ = os.Remove(tmp) // it may not be there; the first error tells more
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		_ = os.Remove(tmp) // the first error tells more
-		return err
+		return errors.Join(err, os.Remove(tmp))
 	}
 	return nil
 }
