@@ -21,7 +21,7 @@ func backendToWire(b custody.BackendStatus) *pb.Backend {
 		Concerns:        b.Concerns,
 	}
 	if b.Reason != nil {
-		wire.Reason = sentence(b.Reason, holdfast.CodeOf(b.Reason))
+		wire.Reason = sentence(b.Reason, "the name of this backend")
 	}
 	if b.PIN != nil {
 		wire.Pin = &pb.Pin{Refused: b.PIN.Refused, Note: b.PIN.Note}
@@ -38,7 +38,13 @@ func backendToWire(b custody.BackendStatus) *pb.Backend {
 
 func capabilitiesToWire(wire *pb.Backend, caps *holdfast.Capabilities) {
 	d := caps.Device
-	wire.Device = &pb.Device{Manufacturer: d.Manufacturer, Model: d.Model, Serial: d.Serial, Firmware: d.Firmware, Label: d.Label}
+	wire.Device = &pb.Device{
+		Manufacturer: d.Manufacturer,
+		Model:        d.Model,
+		Serial:       d.Serial,
+		Firmware:     d.Firmware,
+		Label:        d.Label,
+	}
 	for _, s := range caps.Algorithms {
 		wire.Algorithms = append(wire.Algorithms, &pb.AlgorithmSupport{
 			Algorithm: string(s.Algorithm), Resident: s.Resident, Wrapped: s.Wrapped})
@@ -98,7 +104,9 @@ func (h *handlers) InspectBackend(ctx context.Context, r *pb.InspectBackendReque
 	return wire, nil
 }
 
-func (h *handlers) ActivateCredential(ctx context.Context, r *pb.ActivateCredentialRequest) (*pb.ActivateCredentialResponse, error) {
+func (h *handlers) ActivateCredential(
+	ctx context.Context, r *pb.ActivateCredentialRequest,
+) (*pb.ActivateCredentialResponse, error) {
 	answer, err := h.custody().Activate(ctx, r.GetName(), r.GetCredential())
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -52,6 +53,10 @@ func wireCodeOf(c holdfast.Code) wireCode {
 	return wireCodes[0]
 }
 
+// Reason returns the word for c on both wires, NOT_FOUND for example: the reason of the google.rpc.ErrorInfo and the "code"
+// of a problem document.
+func Reason(c holdfast.Code) string { return wireCodeOf(c).reason }
+
 // codeOfReason is the way back; ok is false for a reason that is not in the table.
 func codeOfReason(reason string) (holdfast.Code, bool) {
 	for _, w := range wireCodes {
@@ -91,17 +96,17 @@ func toStatus(err error, requestID string) error {
 			info.Metadata["retries"] = strconv.Itoa(e.Retries)
 		}
 	}
-	st, detailErr := status.New(w.grpc, sentence(err, w.code)).WithDetails(info)
+	st, detailErr := status.New(w.grpc, sentence(err, requestID)).WithDetails(info)
 	if detailErr != nil {
 		return status.Error(w.grpc, w.code.Error())
 	}
 	return st.Err()
 }
 
-// sentence returns what a caller may read of err.
-func sentence(err error, c holdfast.Code) string {
-	if c == holdfast.ErrInternal {
-		return "internal error; the daemon's log has the cause under this request id"
+// sentence returns what a caller may read of err. where says how the daemon's log names what an internal error leaves out.
+func sentence(err error, where string) string {
+	if holdfast.CodeOf(err) == holdfast.ErrInternal {
+		return "internal error; the daemon's log has the cause under " + where
 	}
 	return err.Error()
 }
@@ -131,7 +136,7 @@ func FromStatus(ctx context.Context, err error) error {
 		e := &holdfast.Error{Code: code, Retries: holdfast.RetriesUnknown, Err: errors.New(st.Message())}
 		if n, err := strconv.Atoi(info.GetMetadata()["retries"]); err == nil {
 			e.Retries = n
-			e.Err = errors.New(trimRetries(st.Message(), n))
+			e.Err = errors.New(strings.TrimSuffix(st.Message(), triesLeft(n)))
 		}
 		return e
 	}
@@ -143,7 +148,8 @@ func FromStatus(ctx context.Context, err error) error {
 	case codes.InvalidArgument:
 		return holdfast.Errorf(holdfast.ErrInvalid, "", "%s", st.Message())
 	case codes.Unimplemented:
-		return holdfast.Errorf(holdfast.ErrUnsupported, "", "the daemon does not know this call; is it older than this program?")
+		return holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the daemon does not know this call; is it older than this program?")
 	case codes.ResourceExhausted:
 		return holdfast.Errorf(holdfast.ErrInvalid, "", "the message is too large: %s", st.Message())
 	case codes.PermissionDenied, codes.Unauthenticated:
@@ -153,14 +159,8 @@ func FromStatus(ctx context.Context, err error) error {
 	}
 }
 
-// trimRetries takes off the "(2 tries left)" that Error adds again.
-func trimRetries(s string, n int) string {
-	suffix := " (" + strconv.Itoa(n) + " tries left)"
-	if len(s) > len(suffix) && s[len(s)-len(suffix):] == suffix {
-		return s[:len(s)-len(suffix)]
-	}
-	return s
-}
+// triesLeft is what holdfast.Error.Error puts at the end of a refused PIN's message, and would put there again.
+func triesLeft(n int) string { return " (" + strconv.Itoa(n) + " tries left)" }
 
 // problem is an RFC 9457 problem document.
 type problem struct {
@@ -176,7 +176,8 @@ type problem struct {
 }
 
 // writeProblem is the gateway's error handler: what interceptors do for gRPC, in HTTP.
-func (s *Server) writeProblem(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) writeProblem(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter,
+	r *http.Request, err error) {
 	if _, ok := status.FromError(err); !ok {
 		id := s.ids.next()
 		caller, _ := CallerFrom(ctx)

@@ -59,7 +59,7 @@ func (s *Server) readiness(ctx context.Context) readiness {
 	for _, b := range s.cfg.Custody.Backends(ctx) {
 		body.Backends[b.Name] = "ok"
 		if !b.Available {
-			body.Backends[b.Name] = b.Reason.Error()
+			body.Backends[b.Name] = sentence(b.Reason, "the name of this backend")
 		}
 	}
 	return body

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"strings"
 
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"holdfast"
@@ -123,7 +124,8 @@ func (h *handlers) ListKeys(ctx context.Context, r *pb.ListKeysRequest) (*pb.Lis
 	if err != nil {
 		return nil, err
 	}
-	keys, next, err := h.custody().Keys(ctx, custody.ListOptions{Backend: r.GetBackend(), After: r.GetPageToken(), Limit: limit})
+	options := custody.ListOptions{Backend: r.GetBackend(), After: r.GetPageToken(), Limit: limit}
+	keys, next, err := h.custody().Keys(ctx, options)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +158,8 @@ func (h *handlers) refuseUsed(ctx context.Context, name string) error {
 	if err != nil || len(dids) == 0 {
 		return err
 	}
-	return holdfast.Errorf(holdfast.ErrState, "", "the key %q is used by %s: destroy it with --force if you give that up", name, strings.Join(dids, ", "))
+	return holdfast.Errorf(holdfast.ErrState, "",
+		"the key %q is used by %s: destroy it with --force if you give that up", name, strings.Join(dids, ", "))
 }
 
 func (h *handlers) Sign(ctx context.Context, r *pb.SignRequest) (*pb.SignResponse, error) {
@@ -176,11 +179,19 @@ func (h *handlers) SignBatch(ctx context.Context, r *pb.SignBatchRequest) (*pb.S
 	for i, result := range results {
 		resp.Results[i] = &pb.SignResult{Result: &pb.SignResult_Signature{Signature: result.Signature}}
 		if result.Err != nil {
-			w := wireCodeOf(holdfast.CodeOf(result.Err))
-			resp.Results[i].Result = &pb.SignResult_Error{Error: &pb.Error{Code: w.reason, Message: sentence(result.Err, w.code)}}
+			resp.Results[i].Result = &pb.SignResult_Error{Error: h.signError(r.GetName(), result.Err)}
 		}
 	}
 	return resp, nil
+}
+
+// signError translates the failure of one digest of a batch. The call as a whole succeeds, so that it is logged here.
+func (h *handlers) signError(name string, err error) *pb.Error {
+	code := holdfast.CodeOf(err)
+	if code == holdfast.ErrInternal {
+		h.server.cfg.Logger.Error("signature of a batch failed", zap.String("key", name), zap.Error(err))
+	}
+	return &pb.Error{Code: Reason(code), Message: sentence(err, "the name of this key")}
 }
 
 func (h *handlers) Agree(ctx context.Context, r *pb.AgreeRequest) (*pb.AgreeResponse, error) {
@@ -209,7 +220,8 @@ func parsePeer(der []byte) (*ecdh.PublicKey, error) {
 			return peer, nil
 		}
 	}
-	return nil, holdfast.Errorf(holdfast.ErrInvalid, "agree", "the peer's public key is not one for ECDH on P-256, P-384 or X25519")
+	return nil, holdfast.Errorf(holdfast.ErrInvalid, "agree",
+		"the peer's public key is not one for ECDH on P-256, P-384 or X25519")
 }
 
 func (h *handlers) Encrypt(ctx context.Context, r *pb.EncryptRequest) (*pb.EncryptResponse, error) {

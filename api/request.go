@@ -44,5 +44,5 @@ func (s *Server) logFailure(op, id string, caller Caller, err error) {
 		log = s.cfg.Logger.Error
 	}
 	log("request failed", zap.String("op", op), zap.String("request_id", id), zap.Uint32("caller", caller.UID),
-		zap.String("code", wireCodeOf(code).reason), zap.Error(err))
+		zap.String("code", Reason(code)), zap.Error(err))
 }

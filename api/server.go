@@ -135,7 +135,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // intercept authenticates the caller, translates errors and logs what failed.
-func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (s *Server) intercept(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
 	caller, err := s.cfg.Access.authorize(ctx)
 	if err != nil {
 		s.cfg.Logger.Warn("caller refused", zap.String("op", info.FullMethod), zap.Uint32("caller", caller.UID))
@@ -151,7 +153,9 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 }
 
 // interceptStream guards the only streaming call there is, the health service's Watch.
-func (s *Server) interceptStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (s *Server) interceptStream(
+	srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	if _, err := s.cfg.Access.authorize(stream.Context()); err != nil {
 		return err
 	}
@@ -159,7 +163,10 @@ func (s *Server) interceptStream(srv any, stream grpc.ServerStream, _ *grpc.Stre
 }
 
 func (s *Server) gateway(h *handlers) (http.Handler, error) {
-	mux := runtime.NewServeMux(runtime.WithErrorHandler(s.writeProblem), runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()))
+	mux := runtime.NewServeMux(
+		runtime.WithErrorHandler(s.writeProblem),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()),
+	)
 	ctx := context.Background() // nothing is dialled: handlers are called in this process
 	err := errors.Join(
 		holdfastpb.RegisterKeyServiceHandlerServer(ctx, mux, h),
@@ -174,7 +181,7 @@ func (s *Server) gateway(h *handlers) (http.Handler, error) {
 	root.Handle("/v1/", s.guard(mux))
 	root.HandleFunc("GET /openapi.json", serveOpenAPI)
 	root.HandleFunc("GET /livez", live)
-	root.HandleFunc("GET /readyz", s.ready)
+	root.Handle("GET /readyz", s.guard(http.HandlerFunc(s.ready))) // it names the backends
 	return root, nil
 }
 
@@ -183,7 +190,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := s.cfg.Access.authorize(r.Context())
 		if err != nil {
-			s.cfg.Logger.Warn("caller refused", zap.String("op", r.Method+" "+r.URL.Path), zap.Uint32("caller", caller.UID))
+			s.cfg.Logger.Warn("caller refused",
+				zap.String("op", r.Method+" "+r.URL.Path), zap.Uint32("caller", caller.UID))
 			s.writeProblem(r.Context(), nil, nil, w, r, err)
 			return
 		}
