@@ -253,14 +253,17 @@ func (c *cli) inspect(ctx context.Context, d *doctor, name string) {
 		d.problem(name+" keys", "%v", err)
 		return
 	}
-	for what, list := range map[string][]string{
-		"is in the records and not on the device":                  i.GetMissing(),
-		"has another public key on the device than in the records": i.GetChanged(),
-		"was destroyed and is on the device":                       i.GetUndead(),
-		"waits to be finished":                                     i.GetPending(),
+	for _, kind := range []struct {
+		what  string
+		items []string
+	}{
+		{"is in the records and not on the device", i.GetMissing()},
+		{"has another public key on the device than in the records", i.GetChanged()},
+		{"was destroyed and is on the device", i.GetUndead()},
+		{"waits to be finished", i.GetPending()},
 	} {
-		for _, item := range list {
-			d.problem(name+" keys", "%s %s", item, what)
+		for _, item := range kind.items {
+			d.problem(name+" keys", "%s %s", item, kind.what)
 		}
 	}
 	if n := len(i.GetForeign()); n > 0 {

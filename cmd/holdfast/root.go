@@ -8,12 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"holdfast"
+	"holdfast/api"
 	"holdfast/api/client"
 	"holdfast/internal/version"
 )
@@ -75,9 +75,9 @@ func isUsage(err error) bool {
 // report tells a person, or with --json a program, what went wrong and what to do next.
 func (c *cli) report(w io.Writer, err error) {
 	if c.json {
-		report := map[string]any{"error": err.Error(), "code": strings.ReplaceAll(holdfast.CodeOf(err).Error(), " ", "_")}
+		report := map[string]any{"error": err.Error(), "code": api.Reason(holdfast.CodeOf(err))}
 		if isUsage(err) {
-			report["code"] = "usage"
+			report["code"] = "USAGE"
 		}
 		if e, ok := errors.AsType[*holdfast.Error](err); ok && e.Retries != holdfast.RetriesUnknown {
 			report["retries"] = e.Retries
@@ -126,7 +126,8 @@ func (c *cli) root() *cobra.Command {
 		"the daemon's Unix socket (default: HOLDFAST_SOCKET, $XDG_RUNTIME_DIR/holdfast/holdfastd.sock, /run/holdfast/holdfastd.sock)")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(c.statusCommand(), c.doctorCommand(), c.backendCommand(), c.keyCommand(), c.evidenceCommand(), c.didCommand())
+	root.AddCommand(c.statusCommand(), c.doctorCommand(), c.backendCommand(), c.keyCommand(), c.evidenceCommand(),
+		c.didCommand())
 	return root
 }
 
@@ -143,7 +144,9 @@ func (c *cli) connect() (*client.Client, error) {
 }
 
 // call is the body of a command that talks to the daemon.
-func (c *cli) call(do func(ctx context.Context, daemon *client.Client, args []string) error) func(*cobra.Command, []string) error {
+func (c *cli) call(
+	do func(ctx context.Context, daemon *client.Client, args []string) error,
+) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		daemon, err := c.connect()
 		if err != nil {
@@ -194,7 +197,7 @@ func args1(what string) cobra.PositionalArgs {
 		case len(args) == 0:
 			return usagef("%s is missing", what)
 		case len(args) > 1:
-			return usagef("one %s, not %s; quote a name with spaces", what, strconv.Itoa(len(args)))
+			return usagef("%s is one argument, not %d; quote it if it has spaces", what, len(args))
 		}
 		return nil
 	}

@@ -24,7 +24,11 @@ func (c *cli) statusCommand() *cobra.Command {
 		Short: "Say how the daemon and its devices are",
 		Args:  noArgs,
 		RunE: c.call(func(ctx context.Context, daemon *client.Client, _ []string) error {
-			ctx, cancel := context.WithTimeout(ctx, max(wait, statusTimeout))
+			timeout := statusTimeout
+			if wait > 0 {
+				timeout = wait
+			}
+			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			status, err := daemon.GetStatus(ctx, &pb.GetStatusRequest{}, grpc.WaitForReady(wait > 0))
 			if errors.Is(err, context.DeadlineExceeded) {
