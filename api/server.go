@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/tap"
 
 	"holdfast/api/holdfastpb"
 	"holdfast/custody"
@@ -61,6 +62,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, start: time.Now(), ids: newRequestIDs(), health: health.NewServer()}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(peerCredentials{}),
+		grpc.InTapHandle(s.turnAway),
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.MaxRecvMsgSize(MaxRequest),
@@ -134,13 +136,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// intercept authenticates the caller, translates errors and logs what failed.
+// turnAway refuses strangers before their request is read: its MaxRequest bytes, times as many calls as they like, are
+// not for them to fill.
+func (s *Server) turnAway(ctx context.Context, info *tap.Info) (context.Context, error) {
+	caller, err := s.cfg.Access.authorize(ctx)
+	if err != nil {
+		s.cfg.Logger.Warn("caller refused", zap.String("op", info.FullMethodName), zap.Uint32("caller", caller.UID))
+	}
+	return ctx, err
+}
+
+// intercept names the caller, translates errors and logs what failed.
 func (s *Server) intercept(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
 	caller, err := s.cfg.Access.authorize(ctx)
-	if err != nil {
-		s.cfg.Logger.Warn("caller refused", zap.String("op", info.FullMethod), zap.Uint32("caller", caller.UID))
+	if err != nil { // not without turnAway
 		return nil, err
 	}
 	resp, err := handler(ctx, req)

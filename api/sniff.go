@@ -33,18 +33,33 @@ func (s *sniffer) branch() *branch {
 	return &branch{sniffer: s, conns: make(chan net.Conn)}
 }
 
-// serve accepts until the listener is closed.
+// The pauses after an Accept that failed: the first, and the longest that doubling leads to.
+const (
+	firstAcceptPause = 5 * time.Millisecond
+	maxAcceptPause   = time.Second
+)
+
+// serve accepts until the listener is closed. That nothing can be accepted for a while, mostly because all file
+// descriptors are in use, must not stop the daemon: anybody who may connect could bring that about.
 func (s *sniffer) serve() error {
+	pause := firstAcceptPause
 	for {
 		conn, err := s.Accept()
-		if err != nil {
+		switch {
+		case err == nil:
+			pause = firstAcceptPause
+			go s.sort(conn)
+			continue
+		case errors.Is(err, net.ErrClosed):
 			s.close()
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return err
+			return nil
 		}
-		go s.sort(conn)
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, maxAcceptPause)
+		case <-s.closed:
+			return nil
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"holdfast/api"
 	pb "holdfast/api/holdfastpb"
 	"holdfast/internal/softkey"
 )
@@ -83,5 +84,9 @@ func TestStrangersAreRefused(t *testing.T) {
 	_, err = pb.NewKeyServiceClient(cc).ListKeys(t.Context(), &pb.ListKeysRequest{})
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("gRPC answers a stranger with %v", err)
+	}
+	_, err = pb.NewBackendServiceClient(cc).Seal(t.Context(), &pb.SealRequest{Secret: make([]byte, api.MaxRequest+1)})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("gRPC reads a stranger's request before it refuses it: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/api"
@@ -134,6 +135,9 @@ func listenSocket(cfg config.Socket) (net.Listener, error) {
 	return l, nil
 }
 
+// maxPublic is how many connections strangers may hold open at a time: the others are for the devices and the database.
+const maxPublic = 256
+
 // publicListener is the public listener and how it is reached.
 type publicListener struct {
 	net.Listener
@@ -148,6 +152,7 @@ func listenPublic(cfg *config.HTTP) (*publicListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w", err)
 	}
+	l = netutil.LimitListener(l, maxPublic)
 	if cfg.Certificate == "" {
 		return &publicListener{l, "http://" + l.Addr().String()}, nil
 	}
