@@ -53,11 +53,7 @@ func (h *handlers) GetDID(ctx context.Context, r *pb.GetDIDRequest) (*pb.DID, er
 }
 
 func (h *handlers) ListDIDs(ctx context.Context, r *pb.ListDIDsRequest) (*pb.ListDIDsResponse, error) {
-	limit, err := pageSize(r.GetPageSize())
-	if err != nil {
-		return nil, err
-	}
-	dids, next, err := h.custody().DIDs(ctx, r.GetPageToken(), limit)
+	dids, next, err := h.custody().DIDs(ctx, r.GetPageToken(), int(r.GetPageSize()))
 	if err != nil {
 		return nil, err
 	}

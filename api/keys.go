@@ -102,29 +102,8 @@ func (h *handlers) GetKey(ctx context.Context, r *pb.GetKeyRequest) (*pb.Key, er
 	return keyToWire(k)
 }
 
-// Page sizes of every list.
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
-func pageSize(n int32) (int, error) {
-	switch {
-	case n < 0:
-		return 0, holdfast.Errorf(holdfast.ErrInvalid, "", "page_size is negative")
-	case n == 0:
-		return defaultPage, nil
-	default:
-		return min(int(n), maxPage), nil
-	}
-}
-
 func (h *handlers) ListKeys(ctx context.Context, r *pb.ListKeysRequest) (*pb.ListKeysResponse, error) {
-	limit, err := pageSize(r.GetPageSize())
-	if err != nil {
-		return nil, err
-	}
-	options := custody.ListOptions{Backend: r.GetBackend(), After: r.GetPageToken(), Limit: limit}
+	options := custody.ListOptions{Backend: r.GetBackend(), After: r.GetPageToken(), Limit: int(r.GetPageSize())}
 	keys, next, err := h.custody().Keys(ctx, options)
 	if err != nil {
 		return nil, err

@@ -73,6 +73,22 @@ func (c *cache) replace(e *entry) bool {
 func (c *cache) remove(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.drop(e)
+}
+
+// forget removes the entry of the key called name, if there is one, and keeps out what was read before as remove does.
+func (c *cache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.get(name); e != nil {
+		c.drop(e)
+		return
+	}
+	c.epoch.Add(1)
+}
+
+// drop is remove while c.mu is held.
+func (c *cache) drop(e *entry) {
 	c.epoch.Add(1)
 	if !c.entries.CompareAndDelete(e.key.Name, e) {
 		return

@@ -173,3 +173,44 @@ func count(t *testing.T, n *atomic.Int64, err error, expected ...holdfast.Code) 
 	}
 	t.Error(err)
 }
+
+// TestDestroyAnEvictedEntry destroys a key whose entry goes out of the cache after it was found: while the backend is
+// being opened, for instance, and others use many keys.
+func TestDestroyAnEvictedEntry(t *testing.T) {
+	f := newFixture(t)
+	key := f.create(t, "victim", holdfast.ES256)
+	e, err := f.service.find(t.Context(), "victim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.gate.retire() // as replace does
+	f.service.cache.remove(e)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // ends the test where it used to wait for ever
+	defer cancel()
+	if err := f.service.destroyResident(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.service.Sign(t.Context(), "victim", make([]byte, 32)); !errors.Is(err, holdfast.ErrNotFound) {
+		t.Fatalf("the destroyed key: %v", err)
+	}
+	if there := f.refs(t); slices.Contains(there, key.Ref) {
+		t.Fatal("the key is still on the device")
+	}
+}
+
+func TestCacheForgetsByName(t *testing.T) {
+	c := newCache(2)
+	e := c.add(testEntry("a"), 0)
+	epoch := c.epoch.Load()
+	c.forget("b") // not there, yet what was read of it must not come in
+	if c.add(testEntry("b"), epoch) != nil {
+		t.Error("a record that was read before it was forgotten was added after it")
+	}
+	if c.get("a") != e {
+		t.Error("another entry was forgotten")
+	}
+	c.forget("a")
+	if c.get("a") != nil || len(c.ring) != 0 {
+		t.Error("not forgotten")
+	}
+}

@@ -65,8 +65,8 @@ type Key struct {
 	Place     string             // where in the device, as asked for; empty when the backend chose
 	PIN       holdfast.PINPolicy
 	Touch     holdfast.TouchPolicy
-	Adopted   bool // it was on the device before Holdfast knew it
-	State     string
+	Adopted   bool      // it was on the device before Holdfast knew it
+	State     string    // of its life cycle (SP 800-57); [store.StateActive] is the one there is so far
 	Created   time.Time // when it was made, or adopted
 
 	// Destroying is set while a destruction that was begun waits for the device. The key cannot be used any more.
@@ -104,7 +104,7 @@ type ListOptions struct {
 	Limit   int    // at most so many; 0 is DefaultPage, more than MaxPage is MaxPage
 }
 
-// The sizes of pages.
+// The sizes of pages of every list.
 const (
 	DefaultPage = 100
 	MaxPage     = 1000

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"holdfast"
 
@@ -44,18 +45,27 @@ func (s *Service) DestroyKey(ctx context.Context, name string) error {
 	return err
 }
 
-// stop keeps everybody from using a key and waits for those who do.
-func (s *Service) stop(ctx context.Context, e *entry) error {
-	e.destroying.Store(true)
-	if err := e.gate.shut(ctx); err != nil {
-		e.destroying.Store(e.key.Destroying)
-		return err
+// stop keeps everybody from using a key and waits for those who do. It returns the entry that they use: e may have been
+// evicted since it was found, and then others have another one. The caller has claimed the name.
+func (s *Service) stop(ctx context.Context, e *entry) (*entry, error) {
+	for !e.gate.enter() {
+		runtime.Gosched()
+		var err error
+		if e, err = s.find(ctx, e.key.Name); err != nil {
+			return nil, err
+		}
 	}
-	return nil
+	e.destroying.Store(true)
+	if err := e.gate.shutFromInside(ctx); err != nil {
+		e.destroying.Store(e.key.Destroying)
+		return nil, err
+	}
+	return e, nil
 }
 
 func (s *Service) destroyWrapped(ctx context.Context, e *entry) error {
-	if err := s.stop(ctx, e); err != nil {
+	e, err := s.stop(ctx, e)
+	if err != nil {
 		return err
 	}
 	defer s.cache.remove(e) // whatever became of it, the next one reads the record
@@ -78,7 +88,7 @@ func (s *Service) destroyResident(ctx context.Context, e *entry) error {
 	if d.destroyer == nil {
 		return holdfast.Errorf(holdfast.ErrUnsupported, "", "backend %s cannot destroy keys", e.key.Backend)
 	}
-	if err := s.stop(ctx, e); err != nil {
+	if e, err = s.stop(ctx, e); err != nil {
 		return err
 	}
 	defer s.cache.remove(e)

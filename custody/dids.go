@@ -58,6 +58,24 @@ type CreateDIDRequest struct {
 	Portable bool
 }
 
+// check returns ErrInvalid for a method that there is not, and for what the method does not have.
+func (r *CreateDIDRequest) check() error {
+	switch r.Method {
+	case webvh.Method:
+		return nil
+	case didkey.Method, didjwk.Method:
+	default:
+		return holdfast.Errorf(holdfast.ErrInvalid, "create DID",
+			"unknown DID method %q: choose key, jwk or webvh", r.Method)
+	}
+	if r.Domain != "" || r.Path != "" || r.Portable ||
+		len(r.NextKeys)+len(r.Authentication)+len(r.Assertion)+len(r.KeyAgreement) > 0 {
+		return holdfast.Errorf(holdfast.ErrInvalid, "create DID",
+			"a did:%s is its key alone: domain, path and further keys are for webvh", r.Method)
+	}
+	return nil
+}
+
 // CreateDID makes a DID of keys in custody. A did:webvh is signed by its control key in its device, stored, and from then
 // on published at its URL. It returns ErrInvalid for keys that do not fit the method or the role, ErrExists when the DID
 // or its URL is taken.
@@ -66,11 +84,10 @@ func (s *Service) CreateDID(ctx context.Context, r CreateDIDRequest) (DID, error
 		return DID{}, err
 	}
 	defer s.calls.leave()
-	if r.Method != webvh.Method && (r.Domain != "" || r.Path != "" || r.Portable ||
-		len(r.NextKeys)+len(r.Authentication)+len(r.Assertion)+len(r.KeyAgreement) > 0) {
-		return DID{}, holdfast.Errorf(holdfast.ErrInvalid, "create DID", "a did:%s is its key alone: domain, path and further keys are for webvh", r.Method)
+	if err := r.check(); err != nil {
+		return DID{}, err
 	}
-	control, err := s.Key(ctx, r.Key)
+	control, err := s.keyNamed(ctx, r.Key)
 	if err != nil {
 		return DID{}, err
 	}
@@ -80,10 +97,8 @@ func (s *Service) CreateDID(ctx context.Context, r CreateDIDRequest) (DID, error
 		made, err = keyDID(ctx, control, didkey.Create, didkey.Resolver{})
 	case didjwk.Method:
 		made, err = keyDID(ctx, control, didjwk.Create, didjwk.Resolver{})
-	case webvh.Method:
-		made, err = s.webvhDID(ctx, r, control)
 	default:
-		err = holdfast.Errorf(holdfast.ErrInvalid, "create DID", "unknown DID method %q: choose key, jwk or webvh", r.Method)
+		made, err = s.webvhDID(ctx, r, control)
 	}
 	if err != nil {
 		return DID{}, err
@@ -98,9 +113,12 @@ func (s *Service) CreateDID(ctx context.Context, r CreateDIDRequest) (DID, error
 }
 
 // keyDID makes a DID that is a public key.
-func keyDID(ctx context.Context, k Key, create func(crypto.PublicKey) (string, error), resolver did.Resolver) (store.DID, error) {
+func keyDID(
+	ctx context.Context, k Key, create func(crypto.PublicKey) (string, error), resolver did.Resolver,
+) (store.DID, error) {
 	if k.Public == nil {
-		return store.DID{}, holdfast.Errorf(holdfast.ErrInvalid, "create DID", "%s is a secret key; a DID is made of public ones", k.Name)
+		return store.DID{}, holdfast.Errorf(holdfast.ErrInvalid, "create DID",
+			"%s is a secret key; a DID is made of public ones", k.Name)
 	}
 	name, err := create(k.Public)
 	if err != nil {
@@ -143,14 +161,17 @@ func (s *Service) DIDByURL(ctx context.Context, url string) (DID, error) {
 	return s.didOf(ctx, d)
 }
 
-// DIDs returns up to limit DIDs after the one given, in the order of their text, and where the next page starts; next is
-// empty on the last page.
+// DIDs lists DIDs in the order of their text, a page of up to limit at a time (0 is DefaultPage, more than MaxPage is
+// MaxPage): those after the one given. next is what to put there for the next page, empty after the last.
 func (s *Service) DIDs(ctx context.Context, after string, limit int) (dids []DID, next string, err error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, "", err
 	}
 	defer s.calls.leave()
-	stored, err := s.cfg.Store.DIDs(ctx, after, limit+1)
+	if limit, err = pageSize(limit); err != nil {
+		return nil, "", err
+	}
+	stored, err := s.cfg.Store.DIDs(ctx, after, limit+1) // one more, to know whether there is a next page
 	if err != nil {
 		return nil, "", err
 	}
@@ -174,7 +195,7 @@ func (s *Service) DIDsOfKey(ctx context.Context, name string) ([]string, error) 
 		return nil, err
 	}
 	defer s.calls.leave()
-	k, err := s.Key(ctx, name)
+	k, err := s.keyNamed(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +206,7 @@ func (s *Service) DIDsOfKey(ctx context.Context, name string) ([]string, error) 
 func (s *Service) didOf(ctx context.Context, d store.DID) (DID, error) {
 	view := DID{DID: d.DID, Method: d.Method, Document: d.Document, Log: d.Log, URL: d.URL, Created: d.Created}
 	for _, k := range d.Keys {
-		known, err := s.KeyByID(ctx, k.KeyID)
+		known, err := s.cfg.Store.KeyByID(ctx, k.KeyID)
 		switch {
 		case err == nil:
 			view.Keys = append(view.Keys, DIDKey{Role: k.Role, Name: known.Name})
@@ -198,6 +219,15 @@ func (s *Service) didOf(ctx context.Context, d store.DID) (DID, error) {
 	return view, nil
 }
 
+// keyNamed is Key for a caller that is inside the service already.
+func (s *Service) keyNamed(ctx context.Context, name string) (Key, error) {
+	e, err := s.find(ctx, name)
+	if err != nil {
+		return Key{}, err
+	}
+	return e.view(), nil
+}
+
 // keysNamed returns the keys called names, each once.
 func (s *Service) keysNamed(ctx context.Context, names []string) ([]Key, error) {
 	var keys []Key
@@ -205,7 +235,7 @@ func (s *Service) keysNamed(ctx context.Context, names []string) ([]Key, error) 
 		if slices.Contains(names[:i], name) {
 			return nil, holdfast.Errorf(holdfast.ErrInvalid, "create DID", "the key %s is named twice", name)
 		}
-		k, err := s.Key(ctx, name)
+		k, err := s.keyNamed(ctx, name)
 		if err != nil {
 			return nil, err
 		}

@@ -34,6 +34,7 @@ func (b *backend) finish(ctx context.Context, d *device) {
 // finishOne finishes one act, unless the act is in progress.
 func (b *backend) finishOne(ctx context.Context, d *device, i store.Intent) error {
 	if !b.s.claims.take(i.Name) {
+		b.unfinished.Store(true) // whoever has the name may be about to fail because of this very intent
 		return nil
 	}
 	defer b.s.claims.drop(i.Name)
@@ -50,9 +51,7 @@ func (b *backend) finishOne(ctx context.Context, d *device, i store.Intent) erro
 	}
 	if i.Act == store.ActDestroy {
 		err = b.s.cfg.Store.FinishDestroy(ctx, i.ID, b.s.cfg.Now())
-		if e := b.s.cache.get(i.Name); e != nil && err == nil {
-			b.s.cache.remove(e)
-		}
+		b.s.cache.forget(i.Name)
 	} else {
 		err = b.s.cfg.Store.DropIntent(ctx, i.ID)
 	}

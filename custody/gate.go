@@ -41,6 +41,18 @@ func (g *gate) shut(ctx context.Context) error {
 	if g.n.Add(shut) == shut {
 		return nil
 	}
+	return g.wait(ctx)
+}
+
+// shutFromInside is shut for somebody who is inside, and has left when it returns. Nobody can have retired the gate.
+func (g *gate) shutFromInside(ctx context.Context) error {
+	g.idle = make(chan struct{}, 1)
+	g.n.Add(shut)
+	g.leave()
+	return g.wait(ctx)
+}
+
+func (g *gate) wait(ctx context.Context) error {
 	select {
 	case <-g.idle:
 		return nil

@@ -13,11 +13,7 @@ func (s *Service) Key(ctx context.Context, name string) (Key, error) {
 		return Key{}, err
 	}
 	defer s.calls.leave()
-	e, err := s.find(ctx, name)
-	if err != nil {
-		return Key{}, err
-	}
-	return e.view(), nil
+	return s.keyNamed(ctx, name)
 }
 
 // KeyByRef returns the key that a backend knows as ref, in its canonical form. The device is not touched.
@@ -33,19 +29,6 @@ func (s *Service) KeyByRef(ctx context.Context, backend string, ref holdfast.Ref
 	return s.view(record)
 }
 
-// KeyByID returns the key with that identifier. The device is not touched.
-func (s *Service) KeyByID(ctx context.Context, id store.ID) (Key, error) {
-	if err := s.enter(ctx); err != nil {
-		return Key{}, err
-	}
-	defer s.calls.leave()
-	record, err := s.cfg.Store.KeyByID(ctx, id)
-	if err != nil {
-		return Key{}, err
-	}
-	return s.view(record)
-}
-
 // Keys lists keys in the order of their names, a page at a time. next is what to put into After for the next page, empty
 // after the last. Devices are not touched.
 func (s *Service) Keys(ctx context.Context, o ListOptions) (keys []Key, next string, err error) {
@@ -53,13 +36,9 @@ func (s *Service) Keys(ctx context.Context, o ListOptions) (keys []Key, next str
 		return nil, "", err
 	}
 	defer s.calls.leave()
-	if o.Limit < 0 {
-		return nil, "", holdfast.Errorf(holdfast.ErrInvalid, "", "a page has at least one key, not %d", o.Limit)
+	if o.Limit, err = pageSize(o.Limit); err != nil {
+		return nil, "", err
 	}
-	if o.Limit == 0 {
-		o.Limit = DefaultPage
-	}
-	o.Limit = min(o.Limit, MaxPage)
 	records, err := s.cfg.Store.Keys(ctx, o.Backend, o.After, o.Limit+1) // one more, to know whether there is a next page
 	if err != nil {
 		return nil, "", err
@@ -75,6 +54,18 @@ func (s *Service) Keys(ctx context.Context, o ListOptions) (keys []Key, next str
 		}
 	}
 	return keys, next, nil
+}
+
+// pageSize returns how many entries a page has for which a caller asked for n.
+func pageSize(n int) (int, error) {
+	switch {
+	case n < 0:
+		return 0, holdfast.Errorf(holdfast.ErrInvalid, "", "a page cannot have %d entries", n)
+	case n == 0:
+		return DefaultPage, nil
+	default:
+		return min(n, MaxPage), nil
+	}
 }
 
 // view returns a record as a key.

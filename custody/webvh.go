@@ -96,7 +96,8 @@ func nextMultikey(k, control Key) (string, error) {
 		return "", err
 	}
 	if k.ID == control.ID {
-		return "", holdfast.Errorf(holdfast.ErrInvalid, "create DID", "%s cannot be the key that takes over from itself", k.Name)
+		return "", holdfast.Errorf(holdfast.ErrInvalid, "create DID",
+			"%s cannot be the key that takes over from itself", k.Name)
 	}
 	return pubkey.MarshalMultikey(k.Public)
 }
@@ -104,10 +105,12 @@ func nextMultikey(k, control Key) (string, error) {
 // wantDIDKey holds keys to one algorithm and one purpose. An empty algorithm takes any.
 func wantDIDKey(k Key, a holdfast.Algorithm, p Purpose, does string) error {
 	if a != "" && k.Algorithm != a {
-		return holdfast.Errorf(holdfast.ErrInvalid, "create DID", "%s is an %s key; an %s key %s", k.Name, k.Algorithm, a, does)
+		return holdfast.Errorf(holdfast.ErrInvalid, "create DID",
+			"%s is an %s key; an %s key %s", k.Name, k.Algorithm, a, does)
 	}
 	if k.Purpose != p {
-		return holdfast.Errorf(holdfast.ErrInvalid, "create DID", "%s was made for %s; a key of purpose %s %s", k.Name, k.Purpose, p, does)
+		return holdfast.Errorf(holdfast.ErrInvalid, "create DID",
+			"%s was made for %s; a key of purpose %s %s", k.Name, k.Purpose, p, does)
 	}
 	return nil
 }

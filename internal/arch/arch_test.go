@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"cmd/holdfastd":         {"cmd/internal/daemon"},
 	"cmd/internal/daemon": {"", "api", "cmd/internal/backends", "cmd/internal/config", "custody", "custody/store",
 		"did", "did/fetch", "did/key", "did/jwk", "did/webvh", "internal/version"},
-	"cmd/holdfast": {"", "api/client", "api/holdfastpb", "cmd/internal/config", "custody", "custody/evidence",
+	"cmd/holdfast": {"", "api", "api/client", "api/holdfastpb", "cmd/internal/config", "custody", "custody/evidence",
 		"internal/pubkey", "internal/version"},
 
 	"internal/keytest":    {""},
