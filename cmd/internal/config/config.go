@@ -174,7 +174,8 @@ func Parse(text []byte) (*Config, error) {
 	var c Config
 	decoder := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.New(yaml.FormatError(err, false, true))
+		// Line and column, but not the lines around them: there may be a PIN in them, and errors go into logs.
+		return nil, errors.New(yaml.FormatError(err, false, false))
 	}
 	if err := c.check(); err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func TestBadConfigurations(t *testing.T) {
 		"typo":            {"token_label", "token_labl", `unknown field "token_labl"`},
 		"typo at the top": {"state_dir", "statedir", `unknown field "statedir"`},
 		"doubled":         {"state_dir: state", "state_dir: state\nstate_dir: other", "already defined"},
-		"wrong type":      {"[1000]", "[me]", "allow_uids"},
+		"wrong type":      {"[1000]", "[me]", "[3:45] "},
 		"not YAML":        {"backends:", "backends: [", ""},
 		"no state":        {"state_dir: state", "", "state_dir is missing"},
 		"no socket":       {"path: holdfastd.sock, ", "", "socket.path is missing"},
@@ -86,6 +86,19 @@ func TestBadConfigurations(t *testing.T) {
 	_, err := config.Parse([]byte(strings.Replace(good, "token_label", "token_labl", 1)))
 	if !strings.Contains(err.Error(), "[11:") && !strings.Contains(err.Error(), "11 |") {
 		t.Errorf("the error does not name line 11:\n%v", err)
+	}
+}
+
+func TestNoPINInErrors(t *testing.T) {
+	const pin = "7351-sesame"
+	for _, wrong := range []string{
+		`{insecure: "` + pin + `", tries: 3}`, `{insecure: "` + pin + `}`, `{insecure: ["` + pin + `"]}`, `{"insecure": {` + pin + `: 1}}`,
+		`{insecure: "` + pin + `"}` + "\n      tokn_label: x", `"` + pin + `"`, pin, `{file: {"` + pin + `": 1}}`, `{prompt: "` + pin + `"}`,
+	} {
+		text := strings.Replace(good, "{file: pins/hsm}", wrong, 1)
+		if _, err := config.Parse([]byte(text)); err == nil || strings.Contains(err.Error(), pin) {
+			t.Errorf("%s: %v", wrong, err)
+		}
 	}
 }
 
