@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"holdfast"
 )
@@ -178,7 +180,7 @@ func count(t *testing.T, n *atomic.Int64, err error, expected ...holdfast.Code) 
 // being opened, for instance, and others use many keys.
 func TestDestroyAnEvictedEntry(t *testing.T) {
 	f := newFixture(t)
-	key := f.create(t, "victim", holdfast.ES256)
+	key := f.create(t, "victim", holdfast.ES256, holdfast.Resident)
 	e, err := f.service.find(t.Context(), "victim")
 	if err != nil {
 		t.Fatal(err)

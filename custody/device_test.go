@@ -406,7 +406,7 @@ func TestDestroyWaitsForUses(t *testing.T) {
 		e := f.service.cache.get("a")
 		waiting, giveUp := context.WithCancel(t.Context())
 		giveUp()
-		if err := f.service.stop(waiting, e); !errors.Is(err, context.Canceled) || e.destroying.Load() {
+		if _, err := f.service.stop(waiting, e); !errors.Is(err, context.Canceled) || e.destroying.Load() {
 			t.Errorf("%v: the key is not usable again after the waiting was given up", err)
 		}
 		wg.Go(func() { destroyErr = f.service.DestroyKey(t.Context(), "a") })
