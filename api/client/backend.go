@@ -32,7 +32,9 @@ var (
 // for the capabilities and returns ErrNotFound when there is no such backend, ErrUnavailable with the reason when the
 // daemon cannot reach the device. purpose is that of the keys Generate makes, by their algorithm's use; nil takes
 // assertion, key-agreement and wallet-kek.
-func (c *Client) Backend(ctx context.Context, name string, purpose func(holdfast.Algorithm) string) (holdfast.Backend, error) {
+func (c *Client) Backend(
+	ctx context.Context, name string, purpose func(holdfast.Algorithm) string,
+) (holdfast.Backend, error) {
 	resp, err := c.ListBackends(ctx, &pb.ListBackendsRequest{})
 	if err != nil {
 		return nil, err
@@ -177,13 +179,17 @@ func (b *Backend) Keys(ctx context.Context) iter.Seq2[holdfast.Key, error] {
 }
 
 func (b *Backend) key(wire *pb.Key) (holdfast.Key, error) {
-	k := &Key{backend: b, name: wire.GetName(), ref: holdfast.Ref(wire.GetRef()), algorithm: holdfast.Algorithm(wire.GetAlgorithm())}
+	k := &Key{
+		backend:   b,
+		name:      wire.GetName(),
+		ref:       holdfast.Ref(wire.GetRef()),
+		algorithm: holdfast.Algorithm(wire.GetAlgorithm()),
+	}
 	if der := wire.GetPublicKey(); len(der) > 0 {
-		public, err := pubkey.ParseSPKI(der)
-		if err != nil {
+		var err error
+		if k.public, err = pubkey.ParseSPKIFor(k.algorithm, der); err != nil {
 			return nil, err
 		}
-		k.public = asUsed(k.algorithm, public)
 	}
 	return k, nil
 }

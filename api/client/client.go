@@ -54,7 +54,10 @@ func New(path string) (*Client, error) {
 }
 
 // translate turns statuses back into *holdfast.Error.
-func translate(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func translate(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"holdfast"
@@ -21,39 +22,52 @@ import (
 	"holdfast/internal/softkey"
 )
 
-// daemon serves a software device on a Unix socket, as holdfastd does, and returns the socket's path.
-func daemon(t *testing.T, device softkey.Config) string {
-	t.Helper()
-	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+// serve answers for a software device on a Unix socket in dir, as holdfastd does, until stop is called.
+func serve(
+	ctx context.Context, dir string, device softkey.Config, log *zap.Logger,
+) (path string, stop func() error, err error) {
+	st, err := store.Open(ctx, filepath.Join(dir, "state"))
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
-	service, err := custody.New(t.Context(), custody.Config{
+	service, err := custody.New(ctx, custody.Config{
 		Store: st,
 		Backends: []custody.BackendConfig{{
 			Name: "soft", Kind: "softkey", VerifyAfterSign: true,
 			Open: func(ctx context.Context) (holdfast.Backend, error) { return softkey.Open(ctx, device) },
 		}},
-		Logger: zaptest.NewLogger(t),
+		Logger: log,
 	})
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, errors.Join(err, st.Close())
 	}
-	server, err := api.New(api.Config{Custody: service, Resolver: did.Methods{}, Logger: zaptest.NewLogger(t), Version: "test"})
+	server, err := api.New(api.Config{Custody: service, Resolver: did.Methods{}, Logger: log, Version: "test"})
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, errors.Join(err, service.Close(), st.Close())
 	}
-	path := filepath.Join(t.TempDir(), "sock")
+	path = filepath.Join(dir, "sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, errors.Join(err, service.Close(), st.Close())
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	return path, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		if err := errors.Join(server.Shutdown(ctx), <-served, service.Close(), st.Close()); err != nil {
+		return errors.Join(server.Shutdown(ctx), <-served, service.Close(), st.Close())
+	}, nil
+}
+
+// daemon serves a software device for one test and returns the socket's path.
+func daemon(t *testing.T, device softkey.Config) string {
+	t.Helper()
+	path, stop, err := serve(t.Context(), t.TempDir(), device, zaptest.NewLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
 			t.Errorf("stop: %v", err)
 		}
 	})
@@ -116,7 +130,8 @@ func TestErrorsCrossTheWire(t *testing.T) {
 		}
 	}
 	fault = context.DeadlineExceeded
-	if _, err := c.Sign(t.Context(), &pb.SignRequest{Name: "k", Digest: []byte("x")}); !errors.Is(err, context.DeadlineExceeded) {
+	_, err := c.Sign(t.Context(), &pb.SignRequest{Name: "k", Digest: []byte("x")})
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a deadline came out as %v", err)
 	}
 }

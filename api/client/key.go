@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdh"
-	"crypto/ecdsa"
 	"crypto/sha256"
 
 	"holdfast"
@@ -27,17 +26,6 @@ var (
 	_ holdfast.Encrypter = (*Key)(nil)
 	_ holdfast.Attester  = (*Key)(nil)
 )
-
-// asUsed returns public in the type holdfast.Key.Public has for a: SubjectPublicKeyInfo does not tell keys for ECDH from
-// keys for ECDSA.
-func asUsed(a holdfast.Algorithm, public crypto.PublicKey) crypto.PublicKey {
-	if p, ok := public.(*ecdsa.PublicKey); ok && a.Use() == holdfast.UseAgree {
-		if k, err := p.ECDH(); err == nil {
-			return k
-		}
-	}
-	return public
-}
 
 // Name returns the key's name in the daemon.
 func (k *Key) Name() string { return k.name }
@@ -101,7 +89,8 @@ func (k *Key) Encrypt(ctx context.Context, plaintext, additionalData []byte) ([]
 	if err := k.checkEncrypts(); err != nil {
 		return nil, err
 	}
-	resp, err := k.backend.client.Encrypt(ctx, &pb.EncryptRequest{Name: k.name, Plaintext: plaintext, AdditionalData: additionalData})
+	request := &pb.EncryptRequest{Name: k.name, Plaintext: plaintext, AdditionalData: additionalData}
+	resp, err := k.backend.client.Encrypt(ctx, request)
 	return resp.GetCiphertext(), err
 }
 
@@ -110,7 +99,8 @@ func (k *Key) Decrypt(ctx context.Context, ciphertext, additionalData []byte) ([
 	if err := k.checkEncrypts(); err != nil {
 		return nil, err
 	}
-	resp, err := k.backend.client.Decrypt(ctx, &pb.DecryptRequest{Name: k.name, Ciphertext: ciphertext, AdditionalData: additionalData})
+	request := &pb.DecryptRequest{Name: k.name, Ciphertext: ciphertext, AdditionalData: additionalData}
+	resp, err := k.backend.client.Decrypt(ctx, request)
 	return resp.GetPlaintext(), err
 }
 
@@ -124,7 +114,8 @@ func (k *Key) checkEncrypts() error {
 // Attest returns the daemon's evidence bundle, whose nonce is the challenge.
 func (k *Key) Attest(ctx context.Context, challenge []byte) (*holdfast.Evidence, error) {
 	if len(challenge) != sha256.Size {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "attest", "a challenge has %d bytes, not %d", sha256.Size, len(challenge))
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "attest",
+			"a challenge has %d bytes, not %d", sha256.Size, len(challenge))
 	}
 	if err := k.backend.open(); err != nil {
 		return nil, err
