@@ -20,6 +20,7 @@ import (
 	"holdfast/did"
 	"holdfast/did/dataintegrity"
 	"holdfast/internal/pubkey"
+	"holdfast/internal/softkey"
 	"holdfast/internal/vectors"
 
 	"github.com/mr-tron/base58"
@@ -354,4 +355,31 @@ func Example() {
 	_, err = dataintegrity.Verify(secured, private.Public())
 	fmt.Println(proof.Cryptosuite, err)
 	// Output: eddsa-jcs-2022 <nil>
+}
+
+// TestSignWith has keys of a device sign, of each suite and curve.
+func TestSignWith(t *testing.T) {
+	device, err := softkey.Open(t.Context(), softkey.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	for _, a := range []holdfast.Algorithm{holdfast.EdDSA, holdfast.ES256, holdfast.ES384} {
+		key, err := device.Generate(t.Context(), holdfast.KeySpec{Label: string(a), Algorithm: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof, err := dataintegrity.Create(t.Context(), []byte(credential), key.Public(), options(), dataintegrity.SignWith(key))
+		if err != nil {
+			t.Errorf("%s: %v", a, err)
+			continue
+		}
+		secured, err := dataintegrity.Attach([]byte(credential), proof)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dataintegrity.Verify(secured, key.Public()); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
 }
