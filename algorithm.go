@@ -100,8 +100,8 @@ func Algorithms() []Algorithm {
 }
 
 // ParseAlgorithm returns the algorithm called s, upper or lower case. RS256 and PS256 without a length mean 2048 bits,
-// the one length that every kind of device has, and Ed25519 is EdDSA (RFC 9864). It returns ErrInvalid, naming the
-// choices, for anything else.
+// the one length that every kind of device has; Ed25519 is EdDSA (RFC 9864), X25519 is ECDH-X25519. It returns
+// ErrInvalid, naming the choices, for anything else.
 func ParseAlgorithm(s string) (Algorithm, error) {
 	for i := range algorithms {
 		if strings.EqualFold(s, string(algorithms[i].algorithm)) {
@@ -215,7 +215,7 @@ func (a Algorithm) CheckPublic(pub crypto.PublicKey) error {
 	case ed25519.PublicKey:
 		fits = a == EdDSA && len(key) == ed25519.PublicKeySize
 	case *rsa.PublicKey:
-		fits = a.RSA() && key.N.BitLen() == a.Bits()
+		fits = a.RSA() && key.N != nil && key.N.BitLen() == a.Bits()
 	case *ecdh.PublicKey:
 		fits = a == ECDHP256 && key.Curve() == ecdh.P256() || a == ECDHP384 && key.Curve() == ecdh.P384() ||
 			a == ECDHX25519 && key.Curve() == ecdh.X25519()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdh"
 	"slices"
+	"strings"
 )
 
 // Capabilities is what a device said of itself when it was opened.
@@ -69,25 +70,23 @@ func (c Capabilities) CheckSpec(s KeySpec) error {
 		}
 	}
 	if !c.Supports(s.Algorithm, r) {
-		return Errorf(ErrUnsupported, "", "this %s backend makes no %s %s keys; it makes %s", c.Kind, r, s.Algorithm, c.list(r))
+		return Errorf(ErrUnsupported, "",
+			"this %s backend makes no %s %s keys; it makes %s", c.Kind, r, s.Algorithm, c.list(r))
 	}
 	return nil
 }
 
 func (c Capabilities) list(r Residence) string {
-	var names string
+	var names []string
 	for _, s := range c.Algorithms {
 		if c.Supports(s.Algorithm, r) {
-			if names != "" {
-				names += ", "
-			}
-			names += string(s.Algorithm)
+			names = append(names, string(s.Algorithm))
 		}
 	}
-	if names == "" {
+	if len(names) == 0 {
 		return "none"
 	}
-	return names
+	return strings.Join(names, ", ")
 }
 
 // Optional interfaces of a Backend.
@@ -138,13 +137,15 @@ type SealOptions struct {
 
 // UnsealOptions give what a sealed blob asks for.
 type UnsealOptions struct {
+	// AuthValue is the password that was given when the secret was sealed. Empty for none.
 	AuthValue Secret
 }
 
 // Unlocker is a Backend with a PIN.
 type Unlocker interface {
 	// Unlock gives the device a PIN on behalf of a person, once. It is the only way out of the state in which a PIN was
-	// refused. It returns ErrAuth with the tries left when the device refuses this PIN too, ErrLocked when the device takes no PIN at all.
+	// refused. It returns ErrAuth with the tries left when the device refuses this PIN too, ErrLocked when the device
+	// takes no PIN at all.
 	Unlock(ctx context.Context, pin Secret) error
 
 	// PINStatus returns what the device says of its PIN without trying one.
@@ -167,7 +168,11 @@ type PINStatus struct {
 // again and again by a supervisor does not lock a card. A backend stores PINTrying before it gives a PIN to the device,
 // and PINAccepted or PINRefused after. The state is durable when StorePIN returns.
 type PINMemory interface {
+	// LoadPIN returns the state stored last for device, a stable name such as "piv:serial=12345678"; PINAccepted for
+	// one it has not heard of.
 	LoadPIN(ctx context.Context, device string) (PINState, error)
+
+	// StorePIN stores the state. When it fails, the backend gives no PIN to the device.
 	StorePIN(ctx context.Context, device string, state PINState) error
 }
 
@@ -183,15 +188,16 @@ const (
 
 // Prober is a Backend that can be asked whether its device is there.
 type Prober interface {
-	// Probe does one cheap round trip to the device, healing a lost connection where it can. It tries no PIN that was refused before.
+	// Probe does one cheap round trip to the device, healing a lost connection where it can. It tries no PIN that was
+	// refused before.
 	Probe(ctx context.Context) error
 }
 
 // Activator is a Backend whose device can prove that the key it attests with and the key its maker certified are in the
 // same device.
 type Activator interface {
-	// Activate returns the secret in a credential that a verifier made for both keys (TPM2_ActivateCredential). It returns
-	// ErrIntegrity for a credential that was made for other keys or edited, ErrInvalid for one that is none.
+	// Activate returns the secret in a credential that a verifier made for both keys (TPM2_ActivateCredential). It
+	// returns ErrIntegrity for a credential that was made for other keys or edited, ErrInvalid for one that is none.
 	Activate(ctx context.Context, credential []byte) (Secret, error)
 }
 

@@ -86,7 +86,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is reports whether target is e's code. A code in the cause does not count: the outermost Error decides.
+// Is reports whether target is e's code. errors.Is goes on to the cause after that, and finds codes there too; where one
+// code has to be told from all others, [CodeOf] has the outermost.
 func (e *Error) Is(target error) bool {
 	c, ok := target.(Code)
 	return ok && c == e.Code
@@ -97,8 +98,8 @@ func Errorf(c Code, op string, format string, args ...any) *Error {
 	return &Error{Op: op, Code: c, Retries: RetriesUnknown, Err: fmt.Errorf(format, args...)}
 }
 
-// CodeOf returns the code of the outermost *Error or Code in err's tree, ErrInternal if there is none. Of errors that were
-// joined the first that has one counts.
+// CodeOf returns the code of the outermost *Error or Code in err's tree, ErrInternal if there is none. Of errors that
+// were joined the first that has one counts.
 func CodeOf(err error) Code {
 	code, _ := codeOf(err)
 	return code

@@ -5,7 +5,8 @@
 // is an adapter for a kind of device (packages hsm, tpm and token) or a use of the keys (custody, api, did).
 //
 // What only some devices can do is a small optional interface, found with [As]: [Destroyer], [Planner], [Loader],
-// [Sealer], [Unlocker], [Prober] on a backend; [Agreer], [Encrypter], [Attester], [WrappedKey] on a key.
+// [Sealer], [Unlocker], [Prober], [Activator], [Examiner] on a backend; [Agreer], [Encrypter], [Attester], [WrappedKey]
+// on a key.
 //
 // The package depends on the standard library only. It trusts the device to keep private keys, and checks what the
 // device says about them (see [Backend.Generate]).

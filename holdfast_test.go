@@ -34,8 +34,9 @@ func TestCodeOf(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
 	}
-	if outer := holdfast.Errorf(holdfast.ErrUnavailable, "open", "%w", inner); !errors.Is(outer, holdfast.ErrUnavailable) {
-		t.Error("the outermost code does not count")
+	outer := holdfast.Errorf(holdfast.ErrUnavailable, "open", "%w", inner)
+	if !errors.Is(outer, holdfast.ErrUnavailable) || !errors.Is(outer, holdfast.ErrAuth) {
+		t.Error("errors.Is does not find both the outermost code and the one in the cause")
 	}
 	if got := inner.Error(); got != "sign: the device refused the PIN (2 tries left)" {
 		t.Errorf("the sentence is %q", got)

@@ -63,7 +63,8 @@ func (s KeySpec) Check() error {
 func CheckLabel(s string) error {
 	if s == "" || len(s) > MaxLabel || !utf8.ValidString(s) || strings.TrimSpace(s) != s ||
 		strings.ContainsFunc(s, func(r rune) bool { return r == '/' || !unicode.IsPrint(r) }) {
-		return Errorf(ErrInvalid, "", "a key's name has 1 to %d bytes of printable text without '/' or outer spaces, not %q", MaxLabel, s)
+		return Errorf(ErrInvalid, "",
+			"a key's name has 1 to %d bytes of printable text without '/' or outer spaces, not %q", MaxLabel, s)
 	}
 	return nil
 }
@@ -90,7 +91,8 @@ func (r Residence) String() string {
 	}
 }
 
-// PINPolicy says when a device asks for its PIN before it uses a key. A PIN policy of a PIV card or CKA_ALWAYS_AUTHENTICATE of PKCS#11.
+// PINPolicy says when a device asks for its PIN before it uses a key: the PIN policy of a PIV card,
+// CKA_ALWAYS_AUTHENTICATE of PKCS#11.
 type PINPolicy uint8
 
 // The PIN policies.
