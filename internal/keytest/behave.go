@@ -218,7 +218,7 @@ func (s *suite) blob(t *testing.T) {
 		check(blob[:n], "a truncated blob")
 	}
 	check(append(bytes.Clone(blob), 0), "a blob with a byte too many")
-	for i := 0; i < len(blob); i++ {
+	for i := range blob {
 		edited := bytes.Clone(blob)
 		edited[i] ^= 0x04
 		check(edited, "a blob edited at byte "+strconv.Itoa(i))
