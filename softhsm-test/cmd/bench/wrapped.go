@@ -21,11 +21,15 @@ const (
 
 // wrappedKeys makes many wrapped keys on one token through the daemon, restarts it, and uses some.
 func (l *lab) wrappedKeys(ctx context.Context) (err error) {
-	if !l.report.wants("wrapped", "keys", "create_per_s", "create_last_tenth_per_s", "first_use_ms",
+	if !l.report.wants("wrapped", "keys", "create_per_s", "create_raw_per_s", "create_last_tenth_per_s", "first_use_ms",
 		"rss_mib", "rss_peak_mib", "restart_ms") {
 		return nil
 	}
 	l.say("%d wrapped keys", l.wrapped)
+	rawRate, err := l.wrapRaw(ctx)
+	if err != nil {
+		return fmt.Errorf("raw token: %w", err)
+	}
 	token, err := l.token("wrapped")
 	if err != nil {
 		return err
@@ -64,13 +68,34 @@ func (l *lab) wrappedKeys(ctx context.Context) (err error) {
 		l.report.line(title, unit, "", "", text, "", "", verdict)
 	}
 	show("keys", "wrapped keys on one softhsm2 token", "1", float64(l.wrapped), higher, fmt.Sprint(l.wrapped))
-	show("create_per_s", "wrapped keys, made", "1/s", rate, higher, whole(rate))
+	l.report.add("wrapped.create_raw_per_s", rawRate, "1/s", higher)
+	verdict := l.report.add("wrapped.create_per_s", rate, "1/s", higher)
+	l.report.line("wrapped keys, made", "1/s", whole(rawRate), "", whole(rate), "", number2(rate/rawRate), verdict)
 	show("create_last_tenth_per_s", "wrapped keys, the last tenth of them made", "1/s", last, higher, whole(last))
 	show("first_use_ms", "wrapped key, first signature after restart", "ms", firstUse, lower, number3(firstUse))
 	show("rss_mib", "daemon with wrapped keys, resident", "MiB", mebibytes(resident), lower, whole(mebibytes(resident)))
 	show("rss_peak_mib", "daemon with wrapped keys, resident at most", "MiB", mebibytes(peak), lower, whole(mebibytes(peak)))
 	show("restart_ms", "daemon with wrapped keys, start", "ms", restart, lower, whole(restart))
 	return nil
+}
+
+// wrapRaw measures how many wrapped keys per second a token used directly makes.
+func (l *lab) wrapRaw(ctx context.Context) (rate float64, err error) {
+	token, err := l.token("rawwrap")
+	if err != nil {
+		return 0, err
+	}
+	direct, err := openRawToken(token)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, direct.close()) }()
+	op, err := direct.wrapper()
+	if err != nil {
+		return 0, err
+	}
+	s, err := op.measure(ctx, wrappedCallers, l.window)
+	return s.rate, err
 }
 
 func wrappedName(i int) string { return fmt.Sprintf("pairwise %06d", i) }
