@@ -55,7 +55,7 @@ func (c *cli) printBackends(backends []*pb.Backend) error {
 		return err
 	}
 	if len(notes) > 0 {
-		return c.println("\n" + strings.Join(notes, "\n"))
+		return c.println("\n" + visibleLines(strings.Join(notes, "\n")))
 	}
 	return nil
 }

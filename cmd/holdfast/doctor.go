@@ -88,7 +88,7 @@ func (c *cli) printFindings(findings []finding) error {
 func (c *cli) listFindings(findings []finding) error {
 	marks := map[string]string{"ok": "✓", "note": "·", "problem": "✗"}
 	for _, f := range findings {
-		if err := c.printf("%s %s: %s\n", marks[f.Level], f.About, f.Text); err != nil {
+		if err := c.printf("%s %s: %s\n", marks[f.Level], visible(f.About), visibleLines(f.Text)); err != nil {
 			return err
 		}
 	}

@@ -176,12 +176,12 @@ func (c *cli) printReport(r evidence.Report) error {
 		return err
 	}
 	for _, line := range r.Lines {
-		if err := c.println("  ✓ " + line); err != nil {
+		if err := c.println("  ✓ " + visible(line)); err != nil {
 			return err
 		}
 	}
 	for _, line := range r.Warnings {
-		if err := c.println("  ! " + line); err != nil {
+		if err := c.println("  ! " + visible(line)); err != nil {
 			return err
 		}
 	}

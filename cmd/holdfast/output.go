@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -47,11 +49,43 @@ func (c *cli) printf(format string, args ...any) error {
 	return err
 }
 
+// visible returns s with everything escaped that a terminal would not show as itself. Texts of others, a bundle's and a
+// device's, could else move the cursor and write lines that are not ours.
+func visible(s string) string {
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if !hidden(r) {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+	}
+	return b.String()
+}
+
+func hidden(r rune) bool { return !unicode.IsPrint(r) }
+
+// visibleLines is visible for a text of several lines.
+func visibleLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = visible(strings.ReplaceAll(lines[i], "\t", "  "))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // table prints rows in columns; the first row is the heading.
 func (c *cli) table(rows [][]string) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t")); err != nil {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = visible(cell)
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t")); err != nil {
 			return err
 		}
 	}
@@ -65,7 +99,7 @@ func (c *cli) fields(pairs ...string) error {
 		if pairs[i+1] == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%s\t%s\n", pairs[i], pairs[i+1]); err != nil {
+		if _, err := fmt.Fprintf(w, "%s\t%s\n", pairs[i], visible(pairs[i+1])); err != nil {
 			return err
 		}
 	}

@@ -85,7 +85,7 @@ func (c *cli) report(w io.Writer, err error) {
 		_ = json.NewEncoder(w).Encode(report) // there is nobody to tell
 		return
 	}
-	fmt.Fprintf(w, "holdfast: %v\n", err)
+	fmt.Fprintf(w, "holdfast: %s\n", visibleLines(err.Error()))
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(w, "  %s\n", hint)
 	}

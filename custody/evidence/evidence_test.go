@@ -213,6 +213,9 @@ func TestStatementHasOneForm(t *testing.T) {
 		"a local time":           func(s string) string { return strings.ReplaceAll(s, `Z","nonce"`, `+00:00","nonce"`) },
 		"an unknown residence":   func(s string) string { return strings.Replace(s, `"resident"`, `"cloud"`, 1) },
 		"a short identifier":     func(s string) string { return strings.Replace(s, `"id":"`, `"id":"00`, 1) },
+		"a line in the name":     func(s string) string { return strings.Replace(s, `"name":"`, `"name":"x\n✓ `, 1) },
+		"a terminal's escape":    func(s string) string { return strings.Replace(s, `"purpose":"`, `"purpose":"\u001b[2J`, 1) },
+		"a serial that turns":    func(s string) string { return strings.Replace(s, `"serial":"`, "\"serial\":\"\u202e", 1) },
 		"no JSON":                func(string) string { return "hello" },
 		"no object":              func(string) string { return "[]" },
 	} {

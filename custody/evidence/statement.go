@@ -7,7 +7,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
+	"unicode"
 
 	"holdfast"
 	"holdfast/internal/pubkey"
@@ -122,7 +124,24 @@ func parseStatement(text []byte) (*claim, error) {
 			return nil, broken(FileStatement, "%q is no time in UTC", t)
 		}
 	}
+	if err := c.checkTexts(); err != nil {
+		return nil, err
+	}
 	return c, c.parsePublic()
+}
+
+// checkTexts checks that what a person reads in a report can say nothing but what it is: a name with line ends or escape
+// sequences in it could write lines of its own.
+func (c *claim) checkTexts() error {
+	if err := holdfast.CheckLabel(c.Key.Name); err != nil {
+		return broken(FileStatement, "%w", err)
+	}
+	for _, text := range []string{c.Key.Purpose, c.Key.Ref, c.Device.Kind, c.Device.Serial} {
+		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return broken(FileStatement, "%q is not printable text", text)
+		}
+	}
+	return nil
 }
 
 func (c *claim) parsePublic() error {
