@@ -23,7 +23,8 @@ func (s *Service) Activate(ctx context.Context, name string, credential []byte) 
 	}
 	activator, ok := holdfast.As[holdfast.Activator](d.Backend)
 	if !ok {
-		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrUnsupported, "", "backend %s is no TPM and activates no credentials", name)
+		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"backend %s is no TPM and activates no credentials", name)
 	}
 	secret, err := activator.Activate(ctx, credential)
 	return secret, b.observe(err)

@@ -29,9 +29,8 @@ func (s *Service) Attest(ctx context.Context, name string, nonce []byte) (map[st
 		if err != nil {
 			return err
 		}
-		files, err = evidence.Build(s.statement(e, device.Capabilities(), nonce), func(challenge []byte) (*holdfast.Evidence, error) {
-			return attester.Attest(ctx, challenge)
-		})
+		attest := func(challenge []byte) (*holdfast.Evidence, error) { return attester.Attest(ctx, challenge) }
+		files, err = evidence.Build(s.statement(e, device.Capabilities(), nonce), attest)
 		return err
 	})
 	return files, err
@@ -49,8 +48,8 @@ func (s *Service) statement(e *entry, c holdfast.Capabilities, nonce []byte) evi
 			Created: e.key.Created.Format(time.RFC3339), Adopted: e.key.Adopted,
 		},
 		Device: evidence.Device{
-			Kind: c.Kind, Manufacturer: c.Device.Manufacturer, Model: c.Device.Model, Serial: c.Device.Serial, Firmware: c.Device.Firmware,
-			Label: c.Device.Label,
+			Kind: c.Kind, Manufacturer: c.Device.Manufacturer, Model: c.Device.Model, Serial: c.Device.Serial,
+			Firmware: c.Device.Firmware, Label: c.Device.Label,
 		},
 	}
 }

@@ -188,7 +188,9 @@ func errMissing(e *entry, what string) error {
 }
 
 // Seal binds a secret to the device of a backend, see [holdfast.Sealer].
-func (s *Service) Seal(ctx context.Context, backend string, secret holdfast.Secret, o *holdfast.SealOptions) ([]byte, error) {
+func (s *Service) Seal(
+	ctx context.Context, backend string, secret holdfast.Secret, o *holdfast.SealOptions,
+) ([]byte, error) {
 	var blob []byte
 	err := s.seal(ctx, backend, func(sealer holdfast.Sealer) (err error) {
 		blob, err = sealer.Seal(ctx, secret, o)
@@ -198,7 +200,9 @@ func (s *Service) Seal(ctx context.Context, backend string, secret holdfast.Secr
 }
 
 // Unseal returns what Seal bound to the device.
-func (s *Service) Unseal(ctx context.Context, backend string, blob []byte, o *holdfast.UnsealOptions) (holdfast.Secret, error) {
+func (s *Service) Unseal(
+	ctx context.Context, backend string, blob []byte, o *holdfast.UnsealOptions,
+) (holdfast.Secret, error) {
 	var secret holdfast.Secret
 	err := s.seal(ctx, backend, func(sealer holdfast.Sealer) (err error) {
 		secret, err = sealer.Unseal(ctx, blob, o)

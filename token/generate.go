@@ -83,7 +83,8 @@ func (b *Backend) plan(s *session, spec *holdfast.KeySpec) (content, error) {
 // choose returns the first free slot, one that no other plan was given if there is such.
 func (b *Backend) choose(s *session) (content, error) {
 	if b.noMetadata && b.noAttest {
-		return content{}, holdfast.Errorf(holdfast.ErrInvalid, "", "this card cannot say which of its slots are empty: name one")
+		return content{}, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"this card cannot say which of its slots are empty: name one")
 	}
 	var second content
 	for _, place := range b.caps.Places {

@@ -152,7 +152,8 @@ func (k *key) pivPublic() crypto.PublicKey {
 func (k *key) explain(err error) error {
 	switch sw := statusOf(err); {
 	case sw == swSecurity && (k.touch == piv.TouchPolicyAlways || k.touch == piv.TouchPolicyCached):
-		return holdfast.Errorf(holdfast.ErrUnavailable, "", "no touch within the card's time: touch it when it blinks (%w)", err)
+		return holdfast.Errorf(holdfast.ErrUnavailable, "",
+			"no touch within the card's time: touch it when it blinks (%w)", err)
 	case sw == swSecurity:
 		return holdfast.Errorf(holdfast.ErrAuth, "",
 			"the card does not let the key be used although the PIN was accepted: %w", err)

@@ -104,8 +104,9 @@ func algorithmOf(public *tpm2.TPMTPublic) (holdfast.Algorithm, crypto.PublicKey,
 			return info.algorithm, key, err
 		}
 	}
-	return "", nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "Holdfast has no algorithm for this key (type %#x, scheme "+
-		"%#x, hash %#x)", uint16(public.Type), uint16(scheme), uint16(hash))
+	return "", nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+		"Holdfast has no algorithm for this key (type %#x, scheme "+
+			"%#x, hash %#x)", uint16(public.Type), uint16(scheme), uint16(hash))
 }
 
 // matches reports whether a key can be used as i says. Scheme and hash are TPM_ALG_NULL for a key that leaves them open.

@@ -64,7 +64,9 @@ func (k *key) attest(ctx context.Context, c *conn, challenge []byte) (map[string
 }
 
 // certifyCreation adds what the TPM says of the moment at which it made a wrapped key.
-func (k *key) certifyCreation(c *conn, ak storageKey, handle tpm2.NamedHandle, challenge []byte, files map[string][]byte) error {
+func (k *key) certifyCreation(
+	c *conn, ak storageKey, handle tpm2.NamedHandle, challenge []byte, files map[string][]byte,
+) error {
 	hash, err := k.area.NameAlg.Hash()
 	if err != nil {
 		return err
@@ -204,7 +206,8 @@ func (c *conn) activate(ctx context.Context, credential attestation.Credential) 
 		return answer.CertInfo.Buffer, nil
 	case errors.Is(err, tpm2.TPMRCIntegrity), errors.Is(err, tpm2.TPMRCSize), errors.Is(err, tpm2.TPMRCValue),
 		errors.Is(err, tpm2.TPMRCInsufficient), errors.Is(err, tpm2.TPMRCECCPoint):
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the credential was made for other keys, or was edited: %w", err)
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the credential was made for other keys, or was edited: %w", err)
 	default:
 		return nil, err
 	}

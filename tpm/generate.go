@@ -127,7 +127,8 @@ func (c *conn) create(spec holdfast.KeySpec) (*keyBlob, error) {
 		return nil, err
 	}
 	if !attestation.OfTemplate(made, &public) {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "the TPM made another key than it was asked for (attributes %+v)",
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"the TPM made another key than it was asked for (attributes %+v)",
 			made.ObjectAttributes)
 	}
 	return newBlob(c.srk, answer)

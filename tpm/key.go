@@ -115,7 +115,8 @@ func (k *key) use(ctx context.Context, c *conn) (tpm2.NamedHandle, error) {
 		c.checked[k.handle] = name
 	}
 	if name != string(k.name.Buffer) {
-		return tpm2.NamedHandle{}, holdfast.Errorf(holdfast.ErrNotFound, "", "another key is at the handle %#x now", uint32(k.handle))
+		return tpm2.NamedHandle{}, holdfast.Errorf(holdfast.ErrNotFound, "",
+			"another key is at the handle %#x now", uint32(k.handle))
 	}
 	return tpm2.NamedHandle{Handle: k.handle, Name: k.name}, nil
 }
@@ -132,7 +133,8 @@ func (k *key) noteRefusal(err error) error {
 func (k *key) Agreement(ctx context.Context) (ecdh.KeyExchanger, error) {
 	public, ok := k.public.(*ecdh.PublicKey)
 	if !ok {
-		return nil, translate("agree", k.ref, holdfast.Errorf(holdfast.ErrUnsupported, "", "%s keys do not agree", k.algorithm))
+		return nil, translate("agree", k.ref, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"%s keys do not agree", k.algorithm))
 	}
 	return agreement{ctx, k, public}, nil
 }
@@ -155,7 +157,8 @@ func (a agreement) Curve() ecdh.Curve { return a.public.Curve() }
 func (a agreement) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	k := a.key
 	if remote == nil || remote.Curve() != a.Curve() {
-		return nil, translate("agree", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "", "the other key is not on the curve of %s",
+		return nil, translate("agree", k.ref, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"the other key is not on the curve of %s",
 			k.algorithm))
 	}
 	point := remote.Bytes()[1:]

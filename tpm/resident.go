@@ -20,7 +20,8 @@ func (b *Backend) Key(ctx context.Context, ref holdfast.Ref) (holdfast.Key, erro
 		return nil, translate(op, ref, err)
 	}
 	if p.handle == 0 {
-		return nil, translate(op, ref, holdfast.Errorf(holdfast.ErrNotFound, "", "a wrapped key is not in the TPM: load its blob"))
+		return nil, translate(op, ref, holdfast.Errorf(holdfast.ErrNotFound, "",
+			"a wrapped key is not in the TPM: load its blob"))
 	}
 	var k *key
 	err = b.run(ctx, op, ref, healing, func(c *conn) error {
@@ -54,7 +55,8 @@ func (b *Backend) resident(c *conn, handle tpm2.TPMHandle) (*key, error) {
 		return nil, err
 	}
 	if !public.ObjectAttributes.UserWithAuth {
-		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "", "the key can only be used with a policy, which Holdfast does not know")
+		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"the key can only be used with a policy, which Holdfast does not know")
 	}
 	k.handle, k.ref = handle, residentRef(uint32(handle), b.serial)
 	c.checked[handle] = string(name.Buffer)
@@ -159,12 +161,14 @@ func (b *Backend) freeHandle(c *conn, place string) (uint32, error) {
 			return handle, nil
 		}
 	}
-	return 0, holdfast.Errorf(holdfast.ErrBusy, "", "all %d handles from 0x%08x to 0x%08x are taken: destroy a key, or make "+
-		"wrapped ones", size, b.cfg.Handles.First, b.cfg.Handles.Last)
+	return 0, holdfast.Errorf(holdfast.ErrBusy, "",
+		"all %d handles from 0x%08x to 0x%08x are taken: destroy a key, or make "+
+			"wrapped ones", size, b.cfg.Handles.First, b.cfg.Handles.Last)
 }
 
 func takenError(handle uint32) error {
-	return holdfast.Errorf(holdfast.ErrExists, "", "an object is at the handle 0x%08x already: choose another, or none", handle)
+	return holdfast.Errorf(holdfast.ErrExists, "",
+		"an object is at the handle 0x%08x already: choose another, or none", handle)
 }
 
 // Destroy removes the key at a persistent handle from the TPM. Of a wrapped key there is nothing in the TPM to destroy
@@ -198,8 +202,9 @@ func (c *conn) destroy(ctx context.Context, handle tpm2.TPMHandle, asked *bool) 
 		return err
 	}
 	if public.ObjectAttributes.Restricted {
-		return holdfast.Errorf(holdfast.ErrUnsupported, "", "a storage, endorsement or attestation key is at this handle, on which "+
-			"other programs may depend: remove it with tpm2_evictcontrol if you are sure")
+		return holdfast.Errorf(holdfast.ErrUnsupported, "",
+			"a storage, endorsement or attestation key is at this handle, on which "+
+				"other programs may depend: remove it with tpm2_evictcontrol if you are sure")
 	}
 	delete(c.checked, handle)
 	*asked = true

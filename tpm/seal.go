@@ -62,7 +62,8 @@ func (b *Backend) Seal(ctx context.Context, secret holdfast.Secret, options *hol
 // checkSeal checks the request and returns the PCRs in order.
 func checkSeal(secret holdfast.Secret, options *holdfast.SealOptions) ([]int, error) {
 	if secret.Len() == 0 || secret.Len() > MaxSecret {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "a secret to seal has 1 to %d bytes, not %d", MaxSecret, secret.Len())
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"a secret to seal has 1 to %d bytes, not %d", MaxSecret, secret.Len())
 	}
 	pcrs := slices.Sorted(slices.Values(options.PCRs))
 	for i, pcr := range pcrs {
@@ -261,8 +262,9 @@ func (c *conn) changedPCRs(s *sealed, cause error) error {
 			changed = append(changed, pcr.Index)
 		}
 	}
-	return holdfast.Errorf(holdfast.ErrDenied, "", "the platform is not in the state in which the secret was sealed: PCRs %v "+
-		"changed; boot as before, or seal anew from a backup: %w", changed, cause)
+	return holdfast.Errorf(holdfast.ErrDenied, "",
+		"the platform is not in the state in which the secret was sealed: PCRs %v "+
+			"changed; boot as before, or seal anew from a backup: %w", changed, cause)
 }
 
 // authError returns the error for a refused AuthValue, with what the TPM says of its dictionary attack protection.

@@ -86,8 +86,9 @@ func (c *conn) parent(ctx context.Context, name []byte) (storageKey, func(), err
 		}
 		done()
 	}
-	return storageKey{}, nil, holdfast.Errorf(holdfast.ErrInvalid, "", "the blob was wrapped under the storage root key of "+
-		"another TPM, or before this one was cleared (%x)", name)
+	return storageKey{}, nil, holdfast.Errorf(holdfast.ErrInvalid, "",
+		"the blob was wrapped under the storage root key of "+
+			"another TPM, or before this one was cleared (%x)", name)
 }
 
 // primary makes a primary key and leaves it loaded.

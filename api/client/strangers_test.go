@@ -80,7 +80,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cc.Close()
+	defer func() { _ = cc.Close() }() // it was dialled for this one call
 	_, err = pb.NewKeyServiceClient(cc).ListKeys(t.Context(), &pb.ListKeysRequest{})
 	if status.Code(err) != codes.PermissionDenied {
 		t.Errorf("gRPC answers a stranger with %v", err)

@@ -38,7 +38,8 @@ func (c *cli) didCreate() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&r.Method, "method", "", "key, jwk or webvh")
 	f.StringVar(&r.Key, "key", "", "the key that is the DID (key, jwk) or controls it (webvh)")
-	f.StringArrayVar(&r.NextKeys, "next-key", nil, "webvh: Ed25519 key that may take over control; may be given several times")
+	f.StringArrayVar(&r.NextKeys, "next-key", nil,
+		"webvh: Ed25519 key that may take over control; may be given several times")
 	f.StringVar(&r.Domain, "domain", "", "webvh: the host, with :port if it is not 443")
 	f.StringVar(&r.Path, "path", "", "webvh: the path below the host, as in teams/alice")
 	f.StringArrayVar(&r.Authentication, "authentication", nil, "webvh: key to authenticate with")
@@ -46,7 +47,8 @@ func (c *cli) didCreate() *cobra.Command {
 	f.StringArrayVar(&r.KeyAgreement, "key-agreement", nil, "webvh: key to receive encrypted messages with")
 	f.BoolVar(&r.Portable, "portable", false, "webvh: the DID may move to another host later")
 	c.required(cmd, "method", "key")
-	_ = cmd.RegisterFlagCompletionFunc("method", cobra.FixedCompletions([]string{"key", "jwk", "webvh"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("method",
+		cobra.FixedCompletions([]string{"key", "jwk", "webvh"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

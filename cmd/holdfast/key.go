@@ -132,7 +132,8 @@ func (c *cli) keyAdopt() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&r.Backend, "backend", "", "the device it is on")
-	cmd.Flags().StringVar(&r.Ref, "ref", "", "the key: pkcs11:object=LABEL or pkcs11:id=%01, piv:slot=9a, tpm:handle=0x81010005")
+	cmd.Flags().StringVar(&r.Ref, "ref", "",
+		"the key: pkcs11:object=LABEL or pkcs11:id=%01, piv:slot=9a, tpm:handle=0x81010005")
 	cmd.Flags().StringVar(&r.Purpose, "purpose", "", "what it is for")
 	c.required(cmd, "backend", "ref", "purpose")
 	return cmd
@@ -255,7 +256,8 @@ func (c *cli) keyPublic() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&format, "format", "pem", "pem, jwk, multikey or ssh")
 	cmd.Flags().StringVar(&output, "output", "-", "file to write, - for standard output")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"pem", "jwk", "multikey", "ssh"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("format",
+		cobra.FixedCompletions([]string{"pem", "jwk", "multikey", "ssh"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -354,9 +356,10 @@ func (c *cli) writeBundle(dir string, files map[string][]byte) error {
 func (c *cli) keyDestroy() *cobra.Command {
 	var yes, force bool
 	cmd := &cobra.Command{
-		Use:               "destroy NAME",
-		Short:             "Destroy a key for ever",
-		Long:              "Destroys the private half. There is no way back. A key that a DID made here uses is destroyed with --force only.",
+		Use:   "destroy NAME",
+		Short: "Destroy a key for ever",
+		Long: "Destroys the private half. There is no way back. A key that a DID made here uses is destroyed with --force\n" +
+			"only.",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
 		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {

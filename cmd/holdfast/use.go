@@ -15,9 +15,10 @@ import (
 func (c *cli) keySign() *cobra.Command {
 	var input, output, encoding string
 	cmd := &cobra.Command{
-		Use:               "sign NAME --input FILE --output FILE",
-		Short:             "Sign a file",
-		Long:              "Signs a message. It is hashed here with the key's hash; only the digest goes to the daemon (EdDSA keys sign the\nmessage itself, at most 1 MiB).",
+		Use:   "sign NAME --input FILE --output FILE",
+		Short: "Sign a file",
+		Long: "Signs a message. It is hashed here with the key's hash; only the digest goes to the daemon (EdDSA keys sign\n" +
+			"the message itself, at most 1 MiB).",
 		Args:              args1("the key's name"),
 		ValidArgsFunction: c.completeKeys,
 		RunE: c.call(func(ctx context.Context, daemon *client.Client, args []string) error {
@@ -52,8 +53,10 @@ func (c *cli) keySign() *cobra.Command {
 }
 
 func addEncoding(cmd *cobra.Command, encoding *string) {
-	cmd.Flags().StringVar(encoding, "encoding", "der", "of ECDSA signatures: der (OpenSSL, X.509) or raw (r||s: JOSE, DID proofs)")
-	_ = cmd.RegisterFlagCompletionFunc("encoding", cobra.FixedCompletions([]string{"der", "raw"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(encoding, "encoding", "der",
+		"of ECDSA signatures: der (OpenSSL, X.509) or raw (r||s: JOSE, DID proofs)")
+	_ = cmd.RegisterFlagCompletionFunc("encoding",
+		cobra.FixedCompletions([]string{"der", "raw"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func checkEncoding(encoding string) error {
@@ -114,7 +117,9 @@ func (c *cli) keyVerify() *cobra.Command {
 }
 
 // verifier returns the algorithm and public key to verify with.
-func (c *cli) verifier(ctx context.Context, daemon *client.Client, args []string, file, algorithm string) (holdfast.Algorithm, crypto.PublicKey, error) {
+func (c *cli) verifier(
+	ctx context.Context, daemon *client.Client, args []string, file, algorithm string,
+) (holdfast.Algorithm, crypto.PublicKey, error) {
 	if file != "" {
 		a, err := holdfast.ParseAlgorithm(algorithm)
 		if err != nil {

@@ -44,7 +44,8 @@ func NewCredential(files map[string][]byte) (credential, keep []byte, err error)
 		return nil, nil, err
 	}
 	if files[tpm.FileEK] == nil {
-		return nil, nil, holdfast.Errorf(holdfast.ErrUnsupported, "make credential", "the TPM shows no endorsement key (%s)", tpm.FileEK)
+		return nil, nil, holdfast.Errorf(holdfast.ErrUnsupported, "make credential",
+			"the TPM shows no endorsement key (%s)", tpm.FileEK)
 	}
 	secret := make([]byte, tpm.MaxCredential)
 	_, _ = rand.Read(secret) // never fails (crypto/rand)
@@ -76,13 +77,16 @@ func CheckAnswer(files map[string][]byte, keep, answer []byte, roots *x509.CertP
 	}
 	body, ok := bytes.CutPrefix(keep, []byte(keepHeader))
 	if !ok || len(body) != tpm.MaxCredential+sha256.Size {
-		return nil, holdfast.Errorf(holdfast.ErrInvalid, "check answer", "this is not what was kept when the question was made")
+		return nil, holdfast.Errorf(holdfast.ErrInvalid, "check answer",
+			"this is not what was kept when the question was made")
 	}
 	if bound := boundKeys(files); !bytes.Equal(body[tpm.MaxCredential:], bound[:]) {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "check answer", "the question was asked about the keys of another bundle")
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "check answer",
+			"the question was asked about the keys of another bundle")
 	}
 	if subtle.ConstantTimeCompare(body[:tpm.MaxCredential], answer) != 1 {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "check answer", "the answer is wrong: the attestation key is not in that TPM")
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "check answer",
+			"the answer is wrong: the attestation key is not in that TPM")
 	}
 	return report.Attestor, nil
 }
@@ -96,7 +100,8 @@ type attestor struct {
 // tpmAttestor verifies a bundle as far as that goes without an answer.
 func tpmAttestor(files map[string][]byte, roots *x509.CertPool) (attestor, error) {
 	if kind := Kind(files); kind != tpm.Kind {
-		return attestor{}, holdfast.Errorf(holdfast.ErrUnsupported, "activate credential", "evidence of the kind %q needs no credential; that of TPMs does", kind)
+		return attestor{}, holdfast.Errorf(holdfast.ErrUnsupported, "activate credential",
+			"evidence of the kind %q needs no credential; that of TPMs does", kind)
 	}
 	report, err := Verify(files, &Options{Roots: roots})
 	if err != nil {

@@ -125,7 +125,8 @@ func Create(ctx context.Context, document []byte, pub crypto.PublicKey, o Option
 		return nil, err
 	}
 	if err := s.verify(pub, message, signature); err != nil {
-		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "", "what the key signed does not verify under its public key: %w", err)
+		return nil, holdfast.Errorf(holdfast.ErrIntegrity, "",
+			"what the key signed does not verify under its public key: %w", err)
 	}
 	proof.ProofValue = "z" + base58.Encode(signature)
 	return proof, nil

@@ -52,7 +52,9 @@ func ekPublic(policy string, nameAlg tpm2.TPMAlgID) tpm2.TPMTPublic {
 	}
 }
 
-func ekECC(policy string, nameAlg tpm2.TPMAlgID, curve tpm2.TPMECCCurve, aesBits tpm2.TPMKeyBits, unique int) tpm2.TPMTPublic {
+func ekECC(
+	policy string, nameAlg tpm2.TPMAlgID, curve tpm2.TPMECCCurve, aesBits tpm2.TPMKeyBits, unique int,
+) tpm2.TPMTPublic {
 	public := ekPublic(policy, nameAlg)
 	public.Type = tpm2.TPMAlgECC
 	public.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{Symmetric: aesCFB(aesBits), CurveID: curve})

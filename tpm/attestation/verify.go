@@ -66,7 +66,9 @@ type verification struct {
 // be there and to chain up to them; nil roots leave that open, and Report.Anchored unset.
 //
 // It returns ErrIntegrity for evidence that does not hold and ErrInvalid for a challenge of the wrong size.
-func VerifyEvidence(files map[string][]byte, challenge []byte, pub crypto.PublicKey, roots *x509.CertPool) (Report, error) {
+func VerifyEvidence(
+	files map[string][]byte, challenge []byte, pub crypto.PublicKey, roots *x509.CertPool,
+) (Report, error) {
 	if len(challenge) != ChallengeSize {
 		return Report{}, holdfast.Errorf(holdfast.ErrInvalid, "verify evidence", "a challenge has %d bytes, not %d",
 			ChallengeSize, len(challenge))

@@ -20,7 +20,11 @@ func Wire(cfg *config.Config, st *store.Store) []custody.BackendConfig {
 	modules := hsm.NewModules()
 	list := make([]custody.BackendConfig, 0, len(cfg.Backends))
 	for _, b := range cfg.Backends {
-		wired := custody.BackendConfig{Name: b.Name, Kind: b.Kind(), VerifyAfterSign: b.VerifyAfterSign == nil || *b.VerifyAfterSign}
+		wired := custody.BackendConfig{
+			Name:            b.Name,
+			Kind:            b.Kind(),
+			VerifyAfterSign: b.VerifyAfterSign == nil || *b.VerifyAfterSign,
+		}
 		switch {
 		case b.PKCS11 != nil:
 			wired.PIN = pinSource(b.PKCS11.PIN, b.Name)

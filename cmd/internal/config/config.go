@@ -148,7 +148,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, holdfast.Errorf(holdfast.ErrNotFound, "", "there is no configuration file %s; docs/configuration.md has one to start from", path)
+		return nil, holdfast.Errorf(holdfast.ErrNotFound, "",
+			"there is no configuration file %s; docs/configuration.md has one to start from", path)
 	}
 	if err != nil {
 		return nil, holdfast.Errorf(holdfast.ErrInvalid, "", "configuration: %w", err)
@@ -224,7 +225,8 @@ func (s Socket) FileMode() (fs.FileMode, error) {
 	}
 	m, err := strconv.ParseUint(s.Mode, 8, 32)
 	if err != nil || m&^0o660 != 0 {
-		return 0, fmt.Errorf("socket.mode is %q: it may give read and write to the owner and the group, \"0600\" or \"0660\"", s.Mode)
+		return 0, fmt.Errorf(
+			"socket.mode is %q: it may give read and write to the owner and the group, \"0600\" or \"0660\"", s.Mode)
 	}
 	return fs.FileMode(m), nil
 }

@@ -39,7 +39,8 @@ func (p PIN) check(field string) error {
 		}
 	}
 	if n != 1 {
-		return fmt.Errorf("%s: say where the PIN comes from with one of file, credential and prompt (or insecure: the PIN itself)", field)
+		return fmt.Errorf(
+			"%s: say where the PIN comes from with one of file, credential and prompt (or insecure: the PIN itself)", field)
 	}
 	return nil
 }
@@ -75,7 +76,8 @@ func readPIN(path, what string) (holdfast.Secret, error) {
 		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrInvalid, "", "PIN of %s: %w", what, err)
 	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrInvalid, "", "PIN of %s: others can read %s (mode %04o); run chmod 600 %s",
+		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"PIN of %s: others can read %s (mode %04o); run chmod 600 %s",
 			what, path, info.Mode().Perm(), path)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPIN+2))
@@ -89,7 +91,8 @@ func checkPIN(text []byte, what string) (holdfast.Secret, error) {
 	pin := bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 	if len(pin) == 0 || len(pin) > maxPIN {
 		clear(text)
-		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrInvalid, "", "PIN of %s: it is empty or longer than %d bytes", what, maxPIN)
+		return holdfast.Secret{}, holdfast.Errorf(holdfast.ErrInvalid, "",
+			"PIN of %s: it is empty or longer than %d bytes", what, maxPIN)
 	}
 	return holdfast.NewSecret(pin), nil
 }

@@ -79,7 +79,10 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger) (err error)
 }
 
 // runServers serves until ctx ends or a listener breaks, then stops in order: no new calls, then those in flight.
-func runServers(ctx context.Context, server *api.Server, local net.Listener, public *publicListener, handler http.Handler, log *zap.Logger) error {
+func runServers(
+	ctx context.Context, server *api.Server, local net.Listener, public *publicListener,
+	handler http.Handler, log *zap.Logger,
+) error {
 	web := &http.Server{
 		Handler: handler, ErrorLog: zap.NewStdLog(log), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
@@ -160,7 +163,11 @@ func listenPublic(cfg *config.HTTP) (*publicListener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("http.certificate: %w", err), l.Close())
 	}
-	secure := tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}})
+	secure := tls.NewListener(l, &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{"http/1.1"},
+	})
 	return &publicListener{secure, "https://" + l.Addr().String()}, nil
 }
 
