@@ -108,7 +108,19 @@ func sentence(err error, where string) string {
 	if holdfast.CodeOf(err) == holdfast.ErrInternal {
 		return "internal error; the daemon's log has the cause under " + where
 	}
-	return err.Error()
+	return clip(err)
+}
+
+// maxSentence is the longest error, in bytes, that is told or logged: errors quote what was asked for, which may be of
+// MaxRequest bytes, and the log is not for callers to fill.
+const maxSentence = 2048
+
+func clip(err error) string {
+	text := err.Error()
+	if len(text) > maxSentence {
+		text = strings.ToValidUTF8(text[:maxSentence], "") + "…"
+	}
+	return text
 }
 
 // FromStatus translates an error of a gRPC call back to what the backend returned. Errors that are not the daemon's are

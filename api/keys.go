@@ -168,7 +168,7 @@ func (h *handlers) SignBatch(ctx context.Context, r *pb.SignBatchRequest) (*pb.S
 func (h *handlers) signError(name string, err error) *pb.Error {
 	code := holdfast.CodeOf(err)
 	if code == holdfast.ErrInternal {
-		h.server.cfg.Logger.Error("signature of a batch failed", zap.String("key", name), zap.Error(err))
+		h.server.cfg.Logger.Error("signature of a batch failed", zap.String("key", name), zap.String("error", clip(err)))
 	}
 	return &pb.Error{Code: Reason(code), Message: sentence(err, "the name of this key")}
 }

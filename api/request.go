@@ -36,7 +36,7 @@ func (s *Server) logFailure(op, id string, caller Caller, err error) {
 	code := holdfast.CodeOf(err)
 	if st, ok := status.FromError(err); ok {
 		s.cfg.Logger.Warn("request refused", zap.String("op", op), zap.String("request_id", id),
-			zap.Uint32("caller", caller.UID), zap.String("code", st.Code().String()), zap.Error(err))
+			zap.Uint32("caller", caller.UID), zap.String("code", st.Code().String()), zap.String("error", clip(err)))
 		return
 	}
 	log := s.cfg.Logger.Info
@@ -44,5 +44,5 @@ func (s *Server) logFailure(op, id string, caller Caller, err error) {
 		log = s.cfg.Logger.Error
 	}
 	log("request failed", zap.String("op", op), zap.String("request_id", id), zap.Uint32("caller", caller.UID),
-		zap.String("code", Reason(code)), zap.Error(err))
+		zap.String("code", Reason(code)), zap.String("error", clip(err)))
 }
