@@ -1,7 +1,6 @@
 package softhsmtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -102,7 +101,7 @@ func (t *Token) writeConf() error {
 // util runs softhsm2-util in the foreground. The module reads its environment at C_Initialize, so a child with its own
 // environment is how a process makes tokens without touching the configuration it is itself using.
 func (t *Token) util(args ...string) (string, error) {
-	cmd := exec.CommandContext(context.Background(), "softhsm2-util", append(args, "--module", t.Module)...)
+	cmd := exec.Command("softhsm2-util", append(args, "--module", t.Module)...)
 	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+t.Conf)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()

@@ -32,30 +32,3 @@ func MarshalSSH(pub crypto.PublicKey, comment string) ([]byte, error) {
 	}
 	return append(line, '\n'), nil
 }
-
-// ParseSSH returns the key and the comment of one line of OpenSSH's authorized_keys without options.
-func ParseSSH(line []byte) (pub crypto.PublicKey, comment string, err error) {
-	if len(line) > 2*maxEncoded {
-		return nil, "", invalid("an SSH public key has at most %d bytes, not %d", 2*maxEncoded, len(line))
-	}
-	line = bytes.TrimSpace(line)
-	if bytes.ContainsAny(line, "\r\n") {
-		return nil, "", invalid("an SSH public key is one line")
-	}
-	key, comment, options, _, err := ssh.ParseAuthorizedKey(line)
-	if err != nil {
-		return nil, "", invalid("decode SSH public key: %w", err)
-	}
-	if len(options) != 0 {
-		return nil, "", invalid("an SSH public key has no options here")
-	}
-	holder, ok := key.(ssh.CryptoPublicKey)
-	if !ok {
-		return nil, "", unsupported("SSH keys of type %s are not supported", key.Type())
-	}
-	pub = holder.CryptoPublicKey()
-	if _, err := takeApart(pub); err != nil {
-		return nil, "", err
-	}
-	return pub, comment, nil
-}

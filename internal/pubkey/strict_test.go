@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/pubkey"
 
 	"github.com/mr-tron/base58"
+	"golang.org/x/crypto/ssh"
 )
 
 func TestSPKIRefused(t *testing.T) {
@@ -188,9 +189,12 @@ func TestSSH(t *testing.T) {
 	if err != nil || string(line) != sshP256+" ada at example\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	pub, comment, err := pubkey.ParseSSH(line)
-	if err != nil || comment != "ada at example" || !same(pub, mustSPKI(t, spkiP256)) {
-		t.Errorf("ParseSSH: %q, %v", comment, err)
+	pub, comment, _, rest, err := ssh.ParseAuthorizedKey(line)
+	if err != nil || comment != "ada at example" || len(rest) > 0 {
+		t.Fatalf("as SSH reads it: %q, %q, %v", comment, rest, err)
+	}
+	if !same(pub.(ssh.CryptoPublicKey).CryptoPublicKey(), mustSPKI(t, spkiP256)) {
+		t.Error("SSH reads another key")
 	}
 	for _, comment := range []string{"a\nssh-rsa AAAA", "a\x00", " a", "a\r"} {
 		_, err := pubkey.MarshalSSH(mustSPKI(t, spkiP256), comment)
@@ -199,13 +203,6 @@ func TestSSH(t *testing.T) {
 	for name, pub := range map[string]string{"secp256k1": spkiSecp256k1, "X25519": spkiX25519} {
 		_, err := pubkey.MarshalSSH(mustSPKI(t, pub), "")
 		wantCode(t, name, err, holdfast.ErrUnsupported)
-	}
-	for name, line := range map[string]string{
-		"empty": "", "comment": "# nothing", "two lines": sshP256 + "\n" + sshRSA, "options": `command="sh" ` + sshP256,
-		"huge": strings.Repeat("a", 1<<20),
-	} {
-		_, _, err := pubkey.ParseSSH([]byte(line))
-		wantCode(t, name, err, holdfast.ErrInvalid)
 	}
 }
 
