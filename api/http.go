@@ -4,7 +4,10 @@ import (
 	"context"
 	_ "embed" // openAPI
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
+	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -22,10 +25,33 @@ func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
 
 // newMarshaler is protojson with names and defaults as a person with curl expects them, and with unknown fields refused.
 func newMarshaler() runtime.Marshaler {
-	return &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
+	return &runtime.HTTPBodyMarshaler{Marshaler: discreet{&runtime.JSONPb{
 		MarshalOptions:   protojson.MarshalOptions{EmitUnpopulated: true},
 		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
-	}}
+	}}}
+}
+
+// discreet is a JSONPb whose errors do not quote values: a PIN that is not in base64 would go into the logs of whoever
+// logs what he is answered.
+type discreet struct{ *runtime.JSONPb }
+
+// NewDecoder returns a decoder of one request.
+func (m discreet) NewDecoder(r io.Reader) runtime.Decoder {
+	decoder := m.JSONPb.NewDecoder(r)
+	return runtime.DecoderFunc(func(v any) error {
+		err := decoder.Decode(v)
+		if err == nil || errors.Is(err, io.EOF) {
+			return err
+		}
+		if before, rest, found := strings.Cut(err.Error(), "invalid value for "); found {
+			field, _, _ := strings.Cut(rest, ":")
+			return errors.New(before + "invalid value for " + field)
+		}
+		if before, _, found := strings.Cut(err.Error(), "unexpected token "); found {
+			return errors.New(before + "unexpected token")
+		}
+		return err
+	})
 }
 
 // live answers as long as the process does.
