@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -120,9 +121,13 @@ func listenSocket(cfg config.Socket) (net.Listener, error) {
 		if info.Mode().Type() != fs.ModeSocket {
 			return nil, fmt.Errorf("socket: %s is there and is no socket; remove it or name another path", cfg.Path)
 		}
-		if conn, err := net.Dial("unix", cfg.Path); err == nil {
+		conn, err := net.Dial("unix", cfg.Path)
+		if err == nil {
 			_ = conn.Close() // only to see that somebody listens
 			return nil, fmt.Errorf("socket: another daemon listens on %s", cfg.Path)
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // somebody may listen who is too busy to answer
+			return nil, fmt.Errorf("socket: whether another daemon listens on %s cannot be told: %w", cfg.Path, err)
 		}
 		if err := os.Remove(cfg.Path); err != nil {
 			return nil, fmt.Errorf("socket: %w", err)
