@@ -229,7 +229,7 @@ func (c *cli) backend(ctx context.Context, d *doctor, b *pb.Backend) {
 		d.problem(b.GetName(), "%s", b.GetReason())
 		return
 	}
-	d.ok(b.GetName(), "%s answers; %d keys", deviceName(b.GetDevice()), b.GetKeyCount())
+	d.ok(b.GetName(), "%s answers; keys: %d", deviceName(b.GetDevice()), b.GetKeyCount())
 	if b.GetDistrust() != "" {
 		d.problem(b.GetName(), "keys on this module must not be believed to stay in it: %s", b.GetDistrust())
 	}
