@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,6 +28,9 @@ type process struct {
 	cmd    *exec.Cmd
 	output *bytes.Buffer
 	client *client.Client
+	exit   chan error // what Wait returned, once
+
+	stopped bool // nobody has to stop it any more
 }
 
 // startDaemon starts holdfastd and waits until it answers.
@@ -36,7 +40,7 @@ func startDaemon(t *testing.T, devices *lab.Lab) *process {
 	p.cmd = exec.Command("holdfastd", "--config", filepath.Join(devices.Dir, "holdfastd.yaml"))
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	if err := p.start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.stop(t) })
@@ -50,19 +54,37 @@ func startDaemon(t *testing.T, devices *lab.Lab) *process {
 	return p
 }
 
+// start starts the daemon from a thread that lives as long as it: the kernel sends Pdeathsig when the thread that started
+// a child ends, and threads on which virtual devices run end before the test does.
+func (p *process) start() error {
+	p.exit = make(chan error, 1)
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			p.exit <- p.cmd.Wait()
+		}
+	}()
+	return <-started
+}
+
 // stop ends the daemon as a supervisor does and returns all it printed.
 func (p *process) stop(t *testing.T) string {
 	t.Helper()
-	if p.cmd.ProcessState != nil {
+	if p.stopped {
 		return p.output.String()
 	}
+	p.stopped = true
 	if p.client != nil {
 		_ = p.client.Close() // the daemon waits for open connections
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
-	if err := p.cmd.Wait(); err != nil {
+	if err := <-p.exit; err != nil {
 		t.Errorf("holdfastd: %v\n%s", err, p.output)
 	}
 	return p.output.String()
@@ -295,7 +317,8 @@ func TestStopLetsCallsFinish(t *testing.T) {
 	if err := <-signed; err != nil {
 		t.Errorf("the call in flight: %v", err)
 	}
-	if err := p.cmd.Wait(); err != nil {
+	p.stopped = true
+	if err := <-p.exit; err != nil {
 		t.Errorf("holdfastd: %v\n%s", err, p.output)
 	}
 }
