@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/tap"
 
+	"holdfast"
 	"holdfast/api/holdfastpb"
 	"holdfast/custody"
 	"holdfast/did"
@@ -154,13 +155,25 @@ func (s *Server) intercept(
 	if err != nil { // not without turnAway
 		return nil, err
 	}
-	resp, err := handler(ctx, req)
+	resp, err := s.guarded(ctx, req, handler)
 	if err != nil {
 		id := s.ids.next()
 		s.logFailure(info.FullMethod, id, caller, err)
 		return nil, toStatus(err, id)
 	}
 	return resp, nil
+}
+
+// guarded keeps a fault in one request from ending the daemon, and with it everybody's connections to the devices; net/http
+// does the same for the other wire.
+func (s *Server) guarded(ctx context.Context, req any, handler grpc.UnaryHandler) (resp any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.cfg.Logger.Error("panic in a request", zap.Stack("stack"))
+			err = holdfast.Errorf(holdfast.ErrInternal, "", "a fault in the daemon: %v", r)
+		}
+	}()
+	return handler(ctx, req)
 }
 
 // interceptStream guards the only streaming call there is, the health service's Watch.

@@ -115,7 +115,7 @@ func (d *direct) sign(s *session, m *pkcs11.Mechanism, h pkcs11.ObjectHandle, da
 		return nil, fmt.Errorf("C_SignInit: %w", pkcs11.Error(r))
 	case r != 0:
 		return nil, fmt.Errorf("C_Sign: %w", pkcs11.Error(r))
-	case int(size) > len(out):
+	case size > C.ulong(len(out)): // CK_UNAVAILABLE_INFORMATION, ~0, included
 		return nil, fmt.Errorf("C_Sign returned a signature of %d bytes in a buffer of %d", size, len(out))
 	}
 	return bytes.Clone(out[:size]), nil
@@ -129,7 +129,7 @@ func (d *direct) wrap(s *session, mech uint, kek, key pkcs11.ObjectHandle) ([]by
 	if r != 0 {
 		return nil, fmt.Errorf("C_WrapKey: %w", pkcs11.Error(r))
 	}
-	if int(size) > len(out) {
+	if size > C.ulong(len(out)) {
 		return nil, fmt.Errorf("C_WrapKey returned %d bytes in a buffer of %d", size, len(out))
 	}
 	return bytes.Clone(out[:size]), nil

@@ -44,6 +44,10 @@ func (c *cli) printBackends(backends []*pb.Backend) error {
 		state := "ok"
 		if !b.GetAvailable() {
 			state = "unavailable"
+		} else if b.GetPin().GetRefused() {
+			state = "PIN refused"
+		}
+		if b.GetReason() != "" {
 			notes = append(notes, b.GetName()+": "+b.GetReason())
 		}
 		for _, concern := range b.GetConcerns() {
