@@ -26,6 +26,8 @@ run: setup ## bring up three virtual devices and a daemon, walk through the main
 
 .PHONY: test
 test: setup ## the whole test suite, on real parts, nothing skipped
+	@test -d "$${HOLDFAST_VECTORS:-../shared/vectors}" || echo "published test vectors are not in ../shared/vectors or \
+	$$HOLDFAST_VECTORS: the tests restate a few of them and leave the rest out"
 	$(GO) test -timeout 20m ./...
 
 .PHONY: race

@@ -133,7 +133,8 @@ func (s *session) publicHalf(a holdfast.Algorithm, o object, objects []object) (
 	}
 	if len(found) != 1 {
 		return nil, holdfast.Errorf(holdfast.ErrUnsupported, "",
-			"%d public keys belong to the private key %q; put its one public key or certificate on the token with the same CKA_ID", len(found), o.label)
+			"%d public keys belong to the private key %q; put its one public key or certificate on the token with the same CKA_ID",
+			len(found), o.label)
 	}
 	return found[0], nil
 }

@@ -245,7 +245,9 @@ func (b *Backend) checkRef(ref holdfast.Ref) (uri, error) {
 				"the ref is for another token: its %s is %q, here it is %q", name, clip(value), trim(is))
 		}
 	}
-	for _, name := range [...]string{"slot-id", "slot-description", "slot-manufacturer", "library-version", "library-description", "library-manufacturer"} {
+	for _, name := range [...]string{
+		"slot-id", "slot-description", "slot-manufacturer", "library-version", "library-description", "library-manufacturer",
+	} {
 		if _, ok := u[name]; ok {
 			return nil, holdfast.Errorf(holdfast.ErrInvalid, "",
 				"%s in a ref says nothing about a key, and modules change it: name the token by token and serial", name)

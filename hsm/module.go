@@ -71,7 +71,8 @@ func (m *Modules) acquire(cfg Config) (*module, error) {
 	if mod != nil && mod.users > 0 {
 		if mod.init != cfg.InitString || !maps.Equal(mod.env, cfg.Environment) {
 			return nil, holdfast.Errorf(holdfast.ErrInvalid, "open",
-				"the module %s is in use with another environment or initialization string, and a process can give it one only; use a second process", cfg.Module)
+				"the module %s is in use with another environment or initialization string, and a process can give it one only; "+
+					"use a second process", cfg.Module)
 		}
 		mod.users++
 		return mod, nil

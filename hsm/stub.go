@@ -21,7 +21,8 @@ type Backend struct{}
 var _ holdfast.Backend = (*Backend)(nil)
 
 func errNotBuilt(op string) error {
-	return holdfast.Errorf(holdfast.ErrUnsupported, op, "this program was built without PKCS#11: build it with CGO_ENABLED=1 and without the tag nopkcs11")
+	return holdfast.Errorf(holdfast.ErrUnsupported, op,
+		"this program was built without PKCS#11: build it with CGO_ENABLED=1 and without the tag nopkcs11")
 }
 
 // Open returns ErrUnsupported.

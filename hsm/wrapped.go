@@ -207,7 +207,8 @@ func (k *wrappedKey) unwrap(s *session) (pkcs11.ObjectHandle, error) {
 		k.genuine.Store(true)
 	}
 	kind := keyType(k.algorithm, p.ways[k.algorithm].mech)
-	h, err := s.unwrap(uint(parsed.Body.Mechanism), kek.kek, parsed.Body.Wrapped, unwrapTemplate(k.algorithm, kind, want{restrict: p.restrict}))
+	template := unwrapTemplate(k.algorithm, kind, want{restrict: p.restrict})
+	h, err := s.unwrap(uint(parsed.Body.Mechanism), kek.kek, parsed.Body.Wrapped, template)
 	if err != nil {
 		return 0, err
 	}

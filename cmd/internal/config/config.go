@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -315,6 +316,14 @@ func (c *Config) resolvePaths(dir string) {
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
+		}
+	}
+	for _, b := range c.Backends {
+		if b.TPM2 == nil {
+			continue
+		}
+		if path, isSocket := strings.CutPrefix(b.TPM2.Device, "unix:"); isSocket && path != "" && !filepath.IsAbs(path) {
+			b.TPM2.Device = "unix:" + filepath.Join(dir, path)
 		}
 	}
 }

@@ -25,6 +25,8 @@ backends:
       call_timeout: 5s
   - name: tpm
     tpm2: {device: /dev/tpmrm0}
+  - name: swtpm
+    tpm2: {device: "unix:swtpm/tpm.sock"}
   - name: card
     piv: {serial: 12345678, pin: {credential: card}}
 `
@@ -45,8 +47,11 @@ func TestGoodConfiguration(t *testing.T) {
 	if v := c.Backends[0].VerifyAfterSign; v == nil || *v {
 		t.Error("verify_after_sign: false was lost")
 	}
-	if c.Backends[2].PIV.Serial != 12345678 {
-		t.Errorf("serial is %d", c.Backends[2].PIV.Serial)
+	if device := c.Backends[2].TPM2.Device; device != "unix:"+filepath.Join(dir, "swtpm/tpm.sock") {
+		t.Errorf("the TPM's socket is %q", device)
+	}
+	if c.Backends[3].PIV.Serial != 12345678 {
+		t.Errorf("serial is %d", c.Backends[3].PIV.Serial)
 	}
 }
 
