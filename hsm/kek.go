@@ -165,13 +165,35 @@ func (s *session) wrappingKey(id []byte) (wrappingKey, error) {
 		"the key was wrapped by another token: this one has no wrapping key %x", id)
 }
 
+// goodEnough reports whether among keys there is one that is as good as can be made on this token.
+func (c *connection) goodEnough(keys []wrappingKey) bool {
+	return len(keys) > 0 && (keys[0].locked || !c.profile.lockDown)
+}
+
+// knowsWrappingKey reports, from memory, whether the connection has found a key-wrapping key that is as good as can be
+// made. It says no when the keys are just being looked for.
+func (c *connection) knowsWrappingKey() bool {
+	if c == nil {
+		return false
+	}
+	w := &c.wrapping
+	if !w.mu.TryLock() { // it is held while the token is asked
+		return false
+	}
+	defer w.mu.Unlock()
+	return w.loaded && c.goodEnough(w.keys)
+}
+
 // ensureWrappingKey makes a key-wrapping key where the token has none that is as good as can be made.
 func (b *Backend) ensureWrappingKey(ctx context.Context) error {
+	if b.current.Load().knowsWrappingKey() { // those who make keys do not wait for one another to look
+		return nil
+	}
 	b.kekMu.Lock()
 	defer b.kekMu.Unlock()
 	have, err := ask(ctx, b, func(s *session) (bool, error) {
 		keys, err := s.wrappingKeys()
-		return len(keys) > 0 && (keys[0].locked || !s.c.profile.lockDown), err
+		return s.c.goodEnough(keys), err
 	})
 	if err != nil || have {
 		return err
