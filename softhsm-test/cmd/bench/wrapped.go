@@ -15,7 +15,7 @@ import (
 
 // The load with which wrapped keys are made, and how many of them are used for the first time after a restart.
 const (
-	wrappedCallers   = 16
+	wrappedCallers   = 32
 	wrappedFirstUses = 2000
 )
 
