@@ -129,8 +129,9 @@ func (b *Backend) connection(ctx context.Context) (*connection, error) {
 }
 
 // connect makes a connection unless there is one. With a PIN it makes its own attempt if one that is under way fails.
+// Otherwise the failure of one attempt that was begun before does not count: the token may have come back since.
 func (b *Backend) connect(ctx context.Context, p preparation) (*connection, error) {
-	for {
+	for joined := false; ; joined = true {
 		a, own, err := b.attempt(ctx, p, false)
 		if err != nil {
 			return nil, err
@@ -138,7 +139,8 @@ func (b *Backend) connect(ctx context.Context, p preparation) (*connection, erro
 		if err := a.wait(ctx); err != nil {
 			return nil, err
 		}
-		if a.err == nil || own || p.pin == nil {
+		stale := !joined && errors.Is(a.err, holdfast.ErrUnavailable)
+		if a.err == nil || own || p.pin == nil && !stale {
 			return a.c, a.err
 		}
 	}
